@@ -1,0 +1,2 @@
+//! The embedded S3: a small, real S3 that keeps its objects encrypted on disk.
+pub mod vault;
