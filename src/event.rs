@@ -1,0 +1,161 @@
+//! What the engine tells while it runs: a closed vocabulary of plain data.
+//!
+//! The engine hands each event to one function and knows nobody behind it; progress and metrics know the events
+//! and not the engine. That an outcome is told at all means that its journal record is durable.
+
+use std::time::Duration;
+
+use crate::encryption::Mode;
+use crate::outcome::{Tally, TaskOutcome};
+
+/// A request that reseal sends for an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// The look at an object.
+    HeadObject,
+    /// The look at an object's grants, in buckets with ACLs.
+    GetObjectAcl,
+    /// The rewrite.
+    CopyObject,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 3] = [Self::HeadObject, Self::GetObjectAcl, Self::CopyObject];
+
+    /// S3's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HeadObject => "HeadObject",
+            Self::GetObjectAcl => "GetObjectAcl",
+            Self::CopyObject => "CopyObject",
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResponseClass {
+    /// Answered as asked.
+    Ok,
+    /// The store asks for fewer requests: 503 `SlowDown` and its like, 429.
+    Throttled,
+    /// Refused: another 4xx.
+    ClientError,
+    /// The store's own trouble: another 5xx, or an error inside a 200.
+    ServerError,
+    /// No whole answer: connection refused or cut, time-out.
+    NoAnswer,
+}
+
+impl ResponseClass {
+    /// Every class.
+    pub const ALL: [Self; 5] = [
+        Self::Ok,
+        Self::Throttled,
+        Self::ClientError,
+        Self::ServerError,
+        Self::NoAnswer,
+    ];
+
+    /// The label value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Throttled => "throttled",
+            Self::ClientError => "client_error",
+            Self::ServerError => "server_error",
+            Self::NoAnswer => "no_answer",
+        }
+    }
+}
+
+/// Who asked us to slow down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Throttler {
+    /// S3's own request rate.
+    S3,
+    /// KMS behind S3.
+    Kms,
+}
+
+impl Throttler {
+    /// Every throttler.
+    pub const ALL: [Self; 2] = [Self::S3, Self::Kms];
+
+    /// The label value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::S3 => "s3",
+            Self::Kms => "kms",
+        }
+    }
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// The validating pass over the manifest has read so many rows.
+    Preparing {
+        /// Rows so far.
+        rows: u64,
+    },
+    /// The run begins, or goes on.
+    Started {
+        /// Rows of the manifest.
+        total: u64,
+        /// What earlier runs of the same job have settled.
+        before: &'a Tally,
+    },
+    /// A task was admitted; it is in flight until it is [`Event::TaskEnded`].
+    TaskStarted,
+    /// A task has ended and waits for its record to be durable.
+    TaskEnded,
+    /// A look told how an object was encrypted.
+    Found {
+        /// Its mode before anything was done to it.
+        mode: Mode,
+    },
+    /// A request got its answer, or none.
+    Request {
+        /// Which.
+        operation: Operation,
+        /// How it ended.
+        class: ResponseClass,
+        /// From sending to the end of the answer.
+        elapsed: Duration,
+    },
+    /// A request will be sent again.
+    Retried {
+        /// Which.
+        operation: Operation,
+        /// What the last attempt met.
+        class: ResponseClass,
+    },
+    /// The store or KMS asked us to slow down.
+    Throttled {
+        /// Who.
+        by: Throttler,
+    },
+    /// A row has its outcome, and the record of it is durable.
+    Settled {
+        /// The object's key: untrusted text, to be cleaned before it reaches a terminal.
+        key: &'a str,
+        /// The outcome.
+        outcome: &'a TaskOutcome,
+    },
+    /// Nothing more is admitted; what is in flight may finish.
+    Draining {
+        /// Why, in a few words.
+        reason: &'a str,
+        /// Tasks in flight.
+        in_flight: usize,
+    },
+    /// A finding that the operator should know of; the run goes on.
+    Warning {
+        /// One sentence.
+        message: &'a str,
+    },
+    /// The run is over, whatever its end.
+    Finished,
+}
