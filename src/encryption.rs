@@ -144,6 +144,11 @@ impl KmsTarget {
             .any(|wanted| same_key(wanted, key))
     }
 
+    /// The encryption context as its request header wants it.
+    pub fn context_base64(&self) -> Option<String> {
+        self.context.as_ref().map(|context| BASE64.encode(context))
+    }
+
     /// Whether the key's name must be resolved by the store before [`is_key`](Self::is_key) can say "no" for certain.
     pub fn needs_resolving(&self) -> bool {
         self.resolved.is_none()

@@ -6,11 +6,18 @@ pub mod event;
 pub mod exit;
 pub mod object;
 pub mod outcome;
+pub mod s3_error;
 // Deciding: pure
 pub mod manifest;
+pub mod plan;
+pub mod retry;
 // Mechanisms: each knows the nouns and one outside thing
 pub mod journal;
+pub mod limiter;
 pub mod local_s3;
+pub mod s3;
+// Doing
+pub mod task;
 // Telling: these know events only
 pub mod metrics;
 pub mod progress;

@@ -1,0 +1,333 @@
+//! What is typed. The only room that knows clap: everything behind it works with [`crate::config`].
+
+mod commands;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub use commands::execute;
+
+use crate::config::{Location, TargetMode};
+
+/// Rewrites existing S3 objects under a new server-side encryption mode.
+#[derive(Debug, Parser)]
+#[command(name = "reseal", version, about, max_term_width = 110, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How log lines look, on standard error.
+    #[arg(long, global = true, env = "RESEAL_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Re-encrypt the objects of a manifest.
+    Run(Box<RunArgs>),
+    /// Where a job stands, read from its state; also while it runs.
+    Status(StatusArgs),
+    /// All of it in one go on the embedded S3: objects of all modes, an inventory, a run, a proof.
+    Demo(DemoArgs),
+    /// The embedded S3: for a laptop and for tests, not for production.
+    #[command(subcommand, name = "local-s3")]
+    LocalS3(LocalS3Command),
+}
+
+/// `reseal run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The objects: CSV (bucket,key[,version-id], URL-encoded keys, no header; gzip too) or the manifest.json of an S3
+    /// Inventory, as a path or s3://bucket/key; - is standard input.
+    #[arg(long, env = "RESEAL_MANIFEST", value_name = "PATH|S3-URL|-")]
+    pub manifest: Location,
+    /// The encryption that the objects shall be under.
+    #[arg(long, env = "RESEAL_TO", value_name = "MODE")]
+    pub to: ToMode,
+    /// The KMS key: ARN, id, alias or alias ARN. Without it, the AWS-managed key aws/s3.
+    #[arg(long, env = "RESEAL_KMS_KEY_ID", value_name = "KEY", help_heading = "Target")]
+    pub kms_key_id: Option<String>,
+    /// Whether objects use an S3 Bucket Key (SSE-KMS). Left out, what is written uses one, but no object is rewritten for it.
+    #[arg(long, env = "RESEAL_BUCKET_KEY", value_name = "BOOL", help_heading = "Target")]
+    pub bucket_key: Option<bool>,
+    /// Additional encryption context: a JSON object of strings.
+    #[arg(long, env = "RESEAL_KMS_ENCRYPTION_CONTEXT", value_name = "JSON", help_heading = "Target")]
+    pub kms_encryption_context: Option<String>,
+    /// The new customer key (SSE-C): a file with 32 raw bytes or their base64.
+    #[arg(long, env = "RESEAL_SSE_C_KEY_FILE", value_name = "FILE", help_heading = "Target")]
+    pub sse_c_key_file: Option<PathBuf>,
+    /// A customer key that objects are under now; may be given again.
+    #[arg(
+        long,
+        env = "RESEAL_SOURCE_SSE_C_KEY_FILE",
+        value_name = "FILE",
+        value_delimiter = ',',
+        help_heading = "Source"
+    )]
+    pub source_sse_c_key_file: Vec<PathBuf>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Where progress is kept: a folder of this job alone [default: .reseal/<job id>].
+    #[arg(long, env = "RESEAL_STATE", value_name = "DIR", help_heading = "State and report")]
+    pub state: Option<PathBuf>,
+    /// Where the completion report goes: a folder or s3://bucket/prefix [default: the state folder].
+    #[arg(long, env = "RESEAL_REPORT", value_name = "DIR|S3-URL", help_heading = "State and report")]
+    pub report: Option<Location>,
+    /// Which rows the report has.
+    #[arg(
+        long,
+        env = "RESEAL_REPORT_SCOPE",
+        default_value = "all",
+        value_name = "SCOPE",
+        help_heading = "State and report"
+    )]
+    pub report_scope: Scope,
+    /// Most objects in flight.
+    #[arg(
+        long,
+        env = "RESEAL_CONCURRENCY",
+        default_value_t = 128,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=4096),
+        help_heading = "Limits"
+    )]
+    pub concurrency: u16,
+    /// Most writes per second, retries among them [default: no limit].
+    #[arg(long, env = "RESEAL_RATE", value_name = "WRITES/S", help_heading = "Limits")]
+    pub rate: Option<NonZeroU32>,
+    /// Stop when more than so many percent of the rows failed, once 1,000 have settled.
+    #[arg(
+        long,
+        env = "RESEAL_FAILURE_THRESHOLD",
+        default_value_t = 50,
+        value_name = "PERCENT",
+        value_parser = clap::value_parser!(u8).range(0..=100),
+        help_heading = "Limits"
+    )]
+    pub failure_threshold: u8,
+    /// Serve Prometheus metrics on this address, at /metrics.
+    #[arg(long, env = "RESEAL_METRICS_LISTEN", value_name = "ADDR:PORT", help_heading = "Telling")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Keep serving them so long after the end, for a last scrape.
+    #[arg(
+        long,
+        env = "RESEAL_METRICS_LINGER",
+        default_value = "0s",
+        value_name = "DURATION",
+        value_parser = humantime::parse_duration,
+        help_heading = "Telling"
+    )]
+    pub metrics_linger: Duration,
+    /// The summary on standard output.
+    #[arg(long, env = "RESEAL_OUTPUT", default_value = "text", value_name = "FORMAT", help_heading = "Telling")]
+    pub output: OutputFormat,
+    /// Progress on standard error; auto is a bar on a terminal and log lines elsewhere.
+    #[arg(long, env = "RESEAL_PROGRESS", default_value = "auto", value_name = "STYLE", help_heading = "Telling")]
+    pub progress: ProgressMode,
+}
+
+/// The store and who we are to it. Credentials come as in every AWS SDK.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Store")]
+pub struct StoreArgs {
+    /// A store other than AWS.
+    #[arg(long, env = "RESEAL_ENDPOINT_URL", value_name = "URL")]
+    pub endpoint_url: Option<String>,
+    /// The bucket's Region [default: AWS's own configuration, else us-east-1].
+    #[arg(long, env = "RESEAL_REGION", value_name = "REGION")]
+    pub region: Option<String>,
+    /// A profile of AWS's configuration files.
+    #[arg(long, env = "RESEAL_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Address buckets by path: https://host/bucket/key.
+    #[arg(long, env = "RESEAL_PATH_STYLE", action = ArgAction::SetTrue)]
+    pub path_style: bool,
+}
+
+/// `reseal status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The job's state folder.
+    #[arg(long, env = "RESEAL_STATE", value_name = "DIR")]
+    pub state: PathBuf,
+    /// Text for a person, or one JSON object.
+    #[arg(long, env = "RESEAL_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    pub output: OutputFormat,
+}
+
+/// `reseal demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Where everything is kept: objects, keys, state and report. Must be empty or absent.
+    #[arg(long, default_value = "reseal-demo", value_name = "DIR")]
+    pub data: PathBuf,
+    /// How many objects.
+    #[arg(
+        long,
+        default_value_t = 400,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(50..=100_000),
+    )]
+    pub objects: u32,
+    /// Progress on standard error.
+    #[arg(long, env = "RESEAL_PROGRESS", default_value = "auto", value_name = "STYLE")]
+    pub progress: ProgressMode,
+}
+
+/// `reseal local-s3`.
+#[derive(Debug, Subcommand)]
+pub enum LocalS3Command {
+    /// Serve it on a TCP port until interrupted.
+    Serve {
+        /// The folder of this store.
+        #[command(flatten)]
+        data: DataDir,
+        /// Address to listen on; port 0 takes a free one.
+        #[arg(long, default_value = "127.0.0.1:9000", value_name = "ADDR:PORT")]
+        listen: SocketAddr,
+    },
+    /// The KMS keys: list them, or add, enable, disable one.
+    Keys {
+        /// The folder of this store.
+        #[command(flatten)]
+        data: DataDir,
+        /// What to do; without it, list.
+        #[command(subcommand)]
+        action: Option<KeyAction>,
+    },
+    /// Rotate the SSE-S3 root key. Old objects stay readable.
+    Rotate {
+        /// The folder of this store.
+        #[command(flatten)]
+        data: DataDir,
+    },
+}
+
+/// Where an embedded S3 keeps everything.
+#[derive(Clone, Debug, Args)]
+pub struct DataDir {
+    /// The folder of this store: objects, metadata and keys.
+    #[arg(long, env = "RESEAL_LOCAL_S3_DATA", value_name = "DIR", global = true, default_value = "reseal-local-s3")]
+    pub data: PathBuf,
+}
+
+/// What to do with a KMS key.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KeyAction {
+    /// List the keys.
+    List,
+    /// Add a key.
+    Add {
+        /// Its alias, for example alias/app.
+        #[arg(long, value_name = "ALIAS")]
+        alias: Option<String>,
+    },
+    /// Enable a key again.
+    Enable {
+        /// Id, ARN or alias.
+        key: String,
+    },
+    /// Disable a key: objects under it can't be read until it is enabled.
+    Disable {
+        /// Id, ARN or alias.
+        key: String,
+    },
+    /// Mark a key as pending deletion.
+    ScheduleDeletion {
+        /// Id, ARN or alias.
+        key: String,
+    },
+}
+
+/// A target mode as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ToMode {
+    /// Keys that S3 manages.
+    SseS3,
+    /// A KMS key.
+    SseKms,
+    /// Two layers under a KMS key.
+    DsseKms,
+    /// A customer's key.
+    SseC,
+}
+
+impl From<ToMode> for TargetMode {
+    fn from(mode: ToMode) -> Self {
+        match mode {
+            ToMode::SseS3 => Self::SseS3,
+            ToMode::SseKms => Self::SseKms,
+            ToMode::DsseKms => Self::DsseKms,
+            ToMode::SseC => Self::SseC,
+        }
+    }
+}
+
+/// Which rows the report has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    /// Every settled row.
+    All,
+    /// Failed rows only.
+    Failed,
+}
+
+/// How results are written to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For a person.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// A bar on a terminal, log lines elsewhere.
+    Auto,
+    /// A bar.
+    Bar,
+    /// A log line every few seconds.
+    Log,
+    /// Nothing.
+    None,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For a person.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound_and_every_flag_of_run_is_a_variable_too() {
+        Cli::command().debug_assert();
+        let command = Cli::command();
+        let run = command.find_subcommand("run").expect("there is a run command");
+        for argument in run.get_arguments().filter(|argument| argument.get_id() != "help") {
+            let flag = argument.get_long().expect("run has flags only");
+            let variable = format!("RESEAL_{}", flag.to_uppercase().replace('-', "_"));
+            assert_eq!(
+                argument.get_env().and_then(|name| name.to_str()),
+                (flag != "version").then_some(variable.as_str()),
+                "--{flag}"
+            );
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A command that could not do its work: the exit code, what happened, and what to do about it.
+//!
+//! Everything that ends a command is translated here and nowhere else. An object that could not be rewritten is no error:
+//! it is a row of the report.
+
+use std::fmt;
+
+use crate::exit::Exit;
+use crate::journal::StateError;
+use crate::manifest::ManifestError;
+use crate::s3_error::{NOT_SENT, S3Error};
+
+/// Why a command ended without doing its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// How the process ends.
+    pub exit: Exit,
+    /// What happened, and where.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    /// An error without a hint.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// Wrong use of the command.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// An error of the system while doing `what`.
+    pub fn io(what: impl fmt::Display, source: &std::io::Error) -> Self {
+        Self::new(Exit::Internal, format!("{what}: {source}"))
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<ManifestError> for Error {
+    fn from(error: ManifestError) -> Self {
+        Self::new(error.exit(), error.to_string())
+    }
+}
+
+impl From<StateError> for Error {
+    fn from(error: StateError) -> Self {
+        Self::new(error.exit(), error.to_string())
+    }
+}
+
+/// A fault that every object would meet.
+impl From<S3Error> for Error {
+    fn from(error: S3Error) -> Self {
+        let hint = match error.code.as_str() {
+            NOT_SENT => Some(
+                "no request could be sent: check --endpoint-url and the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, an \
+                 instance or pod role)",
+            ),
+            "NoSuchBucket" => Some("check the bucket in the manifest, --endpoint-url and --region"),
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" => Some("check the credentials"),
+            "ExpiredToken" | "TokenRefreshRequired" => {
+                Some("renew the credentials; the same command continues where it stopped")
+            }
+            "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+                Some("the bucket is in another Region: give it with --region")
+            }
+            "RequestTimeTooSkewed" => Some("this machine's clock is wrong"),
+            code if code.starts_with("KMS.") => {
+                Some("make the target's KMS key usable; the same command continues where it stopped")
+            }
+            _ => None,
+        };
+        Self {
+            exit: Exit::JobFailed,
+            message: error.to_string(),
+            hint: hint.map(str::to_owned),
+        }
+    }
+}

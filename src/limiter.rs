@@ -1,0 +1,118 @@
+//! The budgets: what may be sent, and when.
+//!
+//! One admission point: whoever wants to write queues at a fair lock, and only the head of the queue asks governor's cell
+//! and sleeps until the instant that it names. Were every task to wait for itself, all of them would wake for each permit,
+//! and all but one in vain.
+
+use std::num::NonZeroU32;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// The share of a second's budget that may go out at once, as a divisor: the burst adds at most that much to the first second, and
+/// makes up for timers that wake late.
+const BURST_DIVISOR: u32 = 200;
+/// The smallest burst: with one, each late timer would be lost for good.
+const BURST_MIN: u32 = 2;
+
+/// The budgets of a job.
+#[derive(Debug)]
+pub struct Limiter {
+    writes: Option<Mutex<Cell>>,
+}
+
+type Cell = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Nanos>>;
+
+impl Limiter {
+    /// `writes_per_second`: requests that change objects, retries among them; `None` is no limit.
+    pub fn new(writes_per_second: Option<NonZeroU32>) -> Self {
+        let cell = writes_per_second.map(|rate| {
+            let burst =
+                NonZeroU32::new((rate.get() / BURST_DIVISOR).max(BURST_MIN)).expect("at least two");
+            Mutex::new(RateLimiter::direct_with_clock(
+                Quota::per_second(rate).allow_burst(burst),
+                TokioClock(Instant::now()),
+            ))
+        });
+        Self { writes: cell }
+    }
+
+    /// Waits until one more write is within the budget. First come, first served.
+    pub async fn write(&self) {
+        let Some(cell) = &self.writes else { return };
+        let cell = cell.lock().await;
+        while let Err(not_until) = cell.check() {
+            let wait = not_until.wait_time_from(cell.clock().now());
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// Tokio's clock, so that tests can pause it.
+#[derive(Clone, Debug)]
+struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(self.0.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Permits in each second of `seconds`, with so many tasks asking at once.
+    async fn permits(rate: u32, tasks: usize, seconds: u64) -> Vec<u32> {
+        let limiter = Rc::new(Limiter::new(NonZeroU32::new(rate)));
+        let start = Instant::now();
+        let end = start + Duration::from_secs(seconds);
+        let counts = Rc::new(std::cell::RefCell::new(vec![0_u32; seconds as usize]));
+        let task = || {
+            let (limiter, counts) = (Rc::clone(&limiter), Rc::clone(&counts));
+            async move {
+                loop {
+                    limiter.write().await;
+                    if Instant::now() >= end {
+                        return;
+                    }
+                    counts.borrow_mut()[start.elapsed().as_secs() as usize] += 1;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        };
+        futures::future::join_all((0..tasks).map(|_| task())).await;
+        counts.take()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_second_is_above_the_rate_and_none_is_wasted() {
+        for rate in [10, 100, 1_000, 3_500] {
+            let burst = (rate / BURST_DIVISOR).max(BURST_MIN);
+            for (second, count) in permits(rate, 256, 5).await.into_iter().enumerate() {
+                assert!(count <= rate + burst, "{rate}/s, second {second}: {count}");
+                assert!(count + burst >= rate, "{rate}/s, second {second}: {count}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_rate_nothing_waits() {
+        let before = Instant::now();
+        let limiter = Limiter::new(None);
+        for _ in 0..10_000 {
+            limiter.write().await;
+        }
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,337 @@
+//! What an error means for the row, and how long to wait. Pure: no I/O, no clock, chance comes in.
+//!
+//! reseal owns its retries (the SDK's are off), because a retry must know what the SDK can't: whether the object may have been
+//! changed by the attempt that failed. Three answers matter. *Determinate*: it did not happen, send it again.
+//! *Indeterminate*: it may have happened, look before anything else. *Conflict*: somebody else was there, look and plan anew.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt as _};
+
+use crate::encryption::{Encryption, Target};
+use crate::event::{ResponseClass, Throttler};
+use crate::s3_error::{EMPTY_ANSWER, NOT_SENT, S3Error};
+
+/// Most attempts of a row's requests that failed for reasons other than throttling. At 10 % failing answers one row in
+/// 10⁸ would exhaust them.
+pub const FAULT_ATTEMPTS_MAX: u32 = 8;
+/// Most throttled attempts of a row's requests: with [`BACKOFF_MAX`] about eight minutes of a store that says no.
+pub const THROTTLE_ATTEMPTS_MAX: u32 = 50;
+/// Most times that a row is planned anew because its object changed between the look and the rewrite.
+pub const CONFLICTS_MAX: u32 = 4;
+/// Ceiling of the first back-off; it doubles from there.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+/// Ceiling of every back-off. Source: the AWS SDKs' standard retry mode, 20 s.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(20);
+/// The longest `Retry-After` that is believed.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+
+/// What to do about an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It did not happen: send the same request again, later.
+    Again {
+        /// Who asked for less, if that was it.
+        throttled_by: Option<Throttler>,
+    },
+    /// It may have happened: look at the object first.
+    LookFirst,
+    /// The object is not what it was: look and plan anew.
+    Conflict,
+    /// This row fails.
+    FailRow,
+    /// Every row would fail: the job stops.
+    FailJob,
+}
+
+/// Judges an error of a look.
+pub fn judge_look(error: &S3Error) -> Verdict {
+    if is_job_fault(&error.code) {
+        return Verdict::FailJob;
+    }
+    match error.class() {
+        ResponseClass::Throttled => Verdict::Again {
+            throttled_by: Some(throttler(error)),
+        },
+        ResponseClass::NoAnswer | ResponseClass::ServerError => {
+            Verdict::Again { throttled_by: None }
+        }
+        ResponseClass::Ok | ResponseClass::ClientError => Verdict::FailRow,
+    }
+}
+
+/// Judges an error of a rewrite of an object that was found under `source` and shall be under `target`.
+pub fn judge_rewrite(error: &S3Error, source: &Encryption, target: &Target) -> Verdict {
+    if is_job_fault(&error.code) {
+        return Verdict::FailJob;
+    }
+    if error.code.starts_with("KMS.") && error.http_status == 400 {
+        return judge_kms(error, source, target);
+    }
+    match (error.code.as_str(), error.class()) {
+        ("PreconditionFailed" | "ConditionalRequestConflict" | "OperationAborted", _) => {
+            Verdict::Conflict
+        }
+        (_, ResponseClass::Throttled) => Verdict::Again {
+            throttled_by: Some(throttler(error)),
+        },
+        (_, ResponseClass::NoAnswer | ResponseClass::ServerError) => Verdict::LookFirst,
+        (_, ResponseClass::Ok | ResponseClass::ClientError) => {
+            match error.http_status {
+                // A conflict by another name, on stores that spell the code otherwise.
+                409 | 412 => Verdict::Conflict,
+                _ if error.code == EMPTY_ANSWER => Verdict::LookFirst,
+                _ => Verdict::FailRow,
+            }
+        }
+    }
+}
+
+/// A KMS key that can't be used: the target's stops the job, an object's own old key fails that row only. S3's message
+/// names the key; where it doesn't, an object that is under no KMS key can only have met the target's.
+fn judge_kms(error: &S3Error, source: &Encryption, target: &Target) -> Verdict {
+    let source_key = match source {
+        Encryption::SseKms { key, .. } | Encryption::DsseKms { key } => key.as_deref(),
+        Encryption::NotSse | Encryption::SseS3 | Encryption::SseC { .. } => None,
+    };
+    let Some(kms) = target.kms() else {
+        return Verdict::FailRow;
+    };
+    let names = |key: &str| !key.is_empty() && error.message.contains(key);
+    let names_target = [kms.key_id.as_deref(), kms.resolved.as_deref()]
+        .into_iter()
+        .flatten()
+        .any(names);
+    match source_key {
+        Some(key) if !names_target && (names(key) || !kms.is_key(key)) => Verdict::FailRow,
+        _ => Verdict::FailJob,
+    }
+}
+
+/// Faults of the account, the credentials, the bucket or the Region: no object would fare better.
+/// Source: S3 API Reference, "Error responses".
+fn is_job_fault(code: &str) -> bool {
+    matches!(
+        code,
+        "NoSuchBucket"
+            | "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "ExpiredToken"
+            | "InvalidToken"
+            | "TokenRefreshRequired"
+            | "InvalidSecurity"
+            | "NotSignedUp"
+            | "AccountProblem"
+            | "AllAccessDisabled"
+            | "PermanentRedirect"
+            | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraintException"
+            | "RequestTimeTooSkewed"
+            | "InvalidEncryptionAlgorithmError"
+            | "NotImplemented"
+            | NOT_SENT
+    )
+}
+
+/// KMS throttling reaches us as S3's own code; only the text tells it apart.
+/// Source: S3's message "Please reduce your request rate for operations involving AWS KMS."
+fn throttler(error: &S3Error) -> Throttler {
+    if error.message.contains("AWS KMS") {
+        Throttler::Kms
+    } else {
+        Throttler::S3
+    }
+}
+
+/// How many attempts a row has had, over all its requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attempts {
+    faults: u32,
+    throttles: u32,
+    conflicts: u32,
+}
+
+impl Attempts {
+    /// Counts one more failed attempt. `Some(wait)` where another may follow, `None` where the bound is reached.
+    pub fn next(
+        &mut self,
+        verdict: &Verdict,
+        error: &S3Error,
+        rng: &mut impl Rng,
+    ) -> Option<Duration> {
+        let (count, max) = match verdict {
+            Verdict::Again {
+                throttled_by: Some(_),
+            } => (&mut self.throttles, THROTTLE_ATTEMPTS_MAX),
+            Verdict::Again { throttled_by: None } | Verdict::LookFirst => {
+                (&mut self.faults, FAULT_ATTEMPTS_MAX)
+            }
+            Verdict::Conflict => (&mut self.conflicts, CONFLICTS_MAX),
+            Verdict::FailRow | Verdict::FailJob => return None,
+        };
+        *count += 1;
+        (*count < max).then(|| {
+            let jittered = backoff(*count, rng);
+            error
+                .retry_after
+                .map_or(jittered, |asked| asked.min(RETRY_AFTER_MAX).max(jittered))
+        })
+    }
+
+    /// Attempts so far that failed.
+    pub fn count(&self) -> u32 {
+        self.faults + self.throttles + self.conflicts
+    }
+}
+
+/// Exponential back-off with full jitter: anywhere between nothing and the ceiling, so that many tasks that failed
+/// together don't come back together.
+fn backoff(attempt: u32, rng: &mut impl Rng) -> Duration {
+    let ceiling = BACKOFF_FIRST
+        .saturating_mul(
+            1_u32
+                .checked_shl(attempt.saturating_sub(1))
+                .unwrap_or(u32::MAX),
+        )
+        .min(BACKOFF_MAX);
+    ceiling.mul_f64(rng.random::<f64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::event::Operation;
+    use rand::SeedableRng as _;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+    use crate::encryption::KmsTarget;
+
+    const TARGET_KEY: &str = "arn:aws:kms:us-east-1:1:key/target";
+    const OLD_KEY: &str = "arn:aws:kms:us-east-1:1:key/old";
+
+    fn error(http_status: u16, code: &str, message: &str) -> S3Error {
+        S3Error {
+            operation: Operation::CopyObject.name(),
+            code: code.to_owned(),
+            http_status,
+            message: message.to_owned(),
+            request_id: None,
+            retry_after: None,
+        }
+    }
+
+    fn kms(key: &str) -> Target {
+        Target::SseKms(KmsTarget {
+            key_id: Some(key.to_owned()),
+            ..KmsTarget::default()
+        })
+    }
+
+    fn under(key: &str) -> Encryption {
+        Encryption::SseKms {
+            key: Some(key.to_owned()),
+            bucket_key: false,
+        }
+    }
+
+    #[test]
+    fn a_rewrite_that_may_have_happened_is_never_sent_again_unseen() {
+        let throttled = |by| Verdict::Again {
+            throttled_by: Some(by),
+        };
+        for (status, code, message, expected) in [
+            (0, "NoAnswer", "", Verdict::LookFirst),
+            (500, "InternalError", "", Verdict::LookFirst),
+            (200, "InternalError", "", Verdict::LookFirst),
+            (200, "EmptyAnswer", "", Verdict::LookFirst),
+            (502, "BadGateway", "", Verdict::LookFirst),
+            (503, "ServiceUnavailable", "", Verdict::LookFirst),
+            (400, "RequestTimeout", "", Verdict::LookFirst),
+            (503, "SlowDown", "", throttled(Throttler::S3)),
+            (200, "SlowDown", "", throttled(Throttler::S3)),
+            (429, "Whatever", "", throttled(Throttler::S3)),
+            (
+                503,
+                "SlowDown",
+                "Please reduce your request rate for operations involving AWS KMS.",
+                throttled(Throttler::Kms),
+            ),
+            (412, "PreconditionFailed", "", Verdict::Conflict),
+            (409, "ConditionalRequestConflict", "", Verdict::Conflict),
+            (404, "NoSuchKey", "", Verdict::FailRow),
+            (403, "AccessDenied", "", Verdict::FailRow),
+            (403, "InvalidObjectState", "", Verdict::FailRow),
+            (404, "NoSuchBucket", "", Verdict::FailJob),
+            (403, "InvalidAccessKeyId", "", Verdict::FailJob),
+        ] {
+            let error = error(status, code, message);
+            assert_eq!(
+                judge_rewrite(&error, &Encryption::SseS3, &kms("k")),
+                expected,
+                "{status} {code}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_disabled_key_stops_the_job_only_when_it_is_the_targets() {
+        let disabled =
+            |key: &str| error(400, "KMS.DisabledException", &format!("{key} is disabled."));
+        let target = kms(TARGET_KEY);
+        for (message_names, source, expected) in [
+            (TARGET_KEY, Encryption::SseS3, Verdict::FailJob),
+            (TARGET_KEY, under(OLD_KEY), Verdict::FailJob),
+            (OLD_KEY, under(OLD_KEY), Verdict::FailRow),
+            ("the key", under(OLD_KEY), Verdict::FailRow),
+            ("the key", Encryption::SseS3, Verdict::FailJob),
+            ("the key", under(TARGET_KEY), Verdict::FailJob),
+        ] {
+            assert_eq!(
+                judge_rewrite(&disabled(message_names), &source, &target),
+                expected,
+                "{message_names} {source:?}"
+            );
+        }
+        assert_eq!(
+            judge_rewrite(&disabled(OLD_KEY), &under(OLD_KEY), &Target::SseS3),
+            Verdict::FailRow
+        );
+    }
+
+    #[test]
+    fn attempts_end_and_waits_stay_below_their_ceiling() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        for (verdict, max) in [
+            (Verdict::LookFirst, FAULT_ATTEMPTS_MAX),
+            (
+                Verdict::Again {
+                    throttled_by: Some(Throttler::S3),
+                },
+                THROTTLE_ATTEMPTS_MAX,
+            ),
+            (Verdict::Conflict, CONFLICTS_MAX),
+        ] {
+            let mut attempts = Attempts::default();
+            let error = error(503, "SlowDown", "");
+            for n in 1..max {
+                let wait = attempts
+                    .next(&verdict, &error, &mut rng)
+                    .expect("below the bound");
+                assert!(wait <= BACKOFF_MAX.min(BACKOFF_FIRST * 2_u32.saturating_pow(n - 1)));
+            }
+            assert_eq!(attempts.next(&verdict, &error, &mut rng), None);
+        }
+    }
+
+    #[test]
+    fn a_store_that_asks_for_time_gets_it() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut asked = error(503, "SlowDown", "");
+        asked.retry_after = Some(Duration::from_secs(3));
+        let verdict = judge_look(&asked);
+        assert_eq!(
+            Attempts::default().next(&verdict, &asked, &mut rng),
+            Some(Duration::from_secs(3))
+        );
+    }
+}

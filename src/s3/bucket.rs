@@ -1,0 +1,111 @@
+//! What is true of a whole bucket, and who may do what with an object.
+
+use std::time::Duration;
+
+use aws_sdk_s3::types::{ObjectOwnership, Permission};
+
+use super::error::translate;
+use super::{S3, within};
+use crate::event::Operation;
+use crate::s3_error::S3Error;
+
+/// How long a question about a bucket may take.
+const BUCKET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Whether a bucket's objects have ACLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AclState {
+    /// They are disabled: the bucket owner owns every object.
+    Disabled,
+    /// They are enabled, by the bucket's setting or because it never had one.
+    Enabled,
+    /// The store would not or could not say.
+    Unknown,
+}
+
+/// An object's grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectGrants {
+    /// The owner's full control and nothing else: what a copy gives.
+    OwnerOnly,
+    /// More than that.
+    Others,
+}
+
+impl S3 {
+    /// GetBucketOwnershipControls.
+    pub async fn acl_state(&self, bucket: &str) -> AclState {
+        const OPERATION: &str = "GetBucketOwnershipControls";
+        let answer = within(BUCKET_TIMEOUT, OPERATION, async {
+            let request = self.client.get_bucket_ownership_controls().bucket(bucket);
+            request
+                .send()
+                .await
+                .map_err(|error| translate(OPERATION, error))
+        })
+        .await;
+        match answer {
+            Ok(answer) => {
+                let rules = answer.ownership_controls().map(|controls| controls.rules());
+                match rules
+                    .and_then(<[_]>::first)
+                    .map(|rule| rule.object_ownership())
+                {
+                    Some(ObjectOwnership::BucketOwnerEnforced) => AclState::Disabled,
+                    Some(ObjectOwnership::BucketOwnerPreferred | ObjectOwnership::ObjectWriter) => {
+                        AclState::Enabled
+                    }
+                    _ => AclState::Unknown,
+                }
+            }
+            Err(error) if error.code == "OwnershipControlsNotFoundError" => AclState::Enabled,
+            Err(_) => AclState::Unknown,
+        }
+    }
+
+    /// GetObjectAcl of the current version.
+    ///
+    /// # Errors
+    /// What the store answered.
+    pub async fn object_grants(&self, bucket: &str, key: &str) -> Result<ObjectGrants, S3Error> {
+        let operation = Operation::GetObjectAcl.name();
+        let answer = within(BUCKET_TIMEOUT, operation, async {
+            let request = self.client.get_object_acl().bucket(bucket).key(key);
+            request
+                .send()
+                .await
+                .map_err(|error| translate(operation, error))
+        })
+        .await?;
+        let owner = answer.owner().and_then(|owner| owner.id());
+        let owners = |grant: &aws_sdk_s3::types::Grant| {
+            grant.permission() == Some(&Permission::FullControl)
+                && grant
+                    .grantee()
+                    .is_some_and(|grantee| grantee.id().is_some() && grantee.id() == owner)
+        };
+        Ok(if answer.grants().iter().all(owners) {
+            ObjectGrants::OwnerOnly
+        } else {
+            ObjectGrants::Others
+        })
+    }
+
+    /// Asks something small whose refusal has a body, and so a code, where a HEAD's refusal has none: is it the bucket, the
+    /// Region, the credentials?
+    ///
+    /// # Errors
+    /// What the store answered.
+    pub async fn diagnose(&self, bucket: &str) -> Result<(), S3Error> {
+        const OPERATION: &str = "ListObjectsV2";
+        within(BUCKET_TIMEOUT, OPERATION, async {
+            let request = self.client.list_objects_v2().bucket(bucket).max_keys(1);
+            request
+                .send()
+                .await
+                .map_err(|error| translate(OPERATION, error))
+        })
+        .await
+        .map(|_| ())
+    }
+}

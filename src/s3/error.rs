@@ -1,0 +1,100 @@
+//! From the SDK's errors to ours.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+use crate::s3_error::{NO_ANSWER, NOT_SENT, S3Error};
+
+/// Most links of an error's chain of causes that are told.
+const CAUSES_MAX: usize = 8;
+
+/// Translates an error of `operation`.
+pub(super) fn translate<E>(operation: &'static str, error: SdkError<E, HttpResponse>) -> S3Error
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let raw = error.raw_response();
+    let http_status = raw.map_or(0, |response| response.status().as_u16());
+    let header = |name: &str| raw.and_then(|response| response.headers().get(name));
+    let request_id = header("x-amz-request-id").map(str::to_owned);
+    let retry_after = header("retry-after")
+        .and_then(|seconds| seconds.trim().parse().ok())
+        .map(Duration::from_secs);
+    let (code, message) = match &error {
+        SdkError::ServiceError(service) => {
+            let meta = service.err().meta();
+            (
+                meta.code()
+                    .filter(|code| !code.is_empty())
+                    .unwrap_or_else(|| code_of_status(operation, http_status))
+                    .to_owned(),
+                meta.message().unwrap_or_default().to_owned(),
+            )
+        }
+        SdkError::ResponseError(_) => (
+            if (200..300).contains(&http_status) {
+                NO_ANSWER
+            } else {
+                code_of_status(operation, http_status)
+            }
+            .to_owned(),
+            causes(&error),
+        ),
+        SdkError::ConstructionFailure(_) => (NOT_SENT.to_owned(), causes(&error)),
+        SdkError::DispatchFailure(failure) if failure.is_user() => {
+            (NOT_SENT.to_owned(), causes(&error))
+        }
+        _ => (NO_ANSWER.to_owned(), causes(&error)),
+    };
+    S3Error {
+        operation,
+        http_status: if code == NO_ANSWER { 0 } else { http_status },
+        code,
+        message,
+        request_id,
+        retry_after,
+    }
+}
+
+/// Answers without a body (HEAD's, a proxy's) name no code: S3's usual one for the status stands in.
+fn code_of_status(operation: &str, status: u16) -> &'static str {
+    match status {
+        301 | 307 | 308 => "PermanentRedirect",
+        400 => "BadRequest",
+        401 | 403 => "AccessDenied",
+        404 => "NoSuchKey",
+        405 => "MethodNotAllowed",
+        409 => "ConditionalRequestConflict",
+        412 => "PreconditionFailed",
+        416 => "InvalidRange",
+        429 => "TooManyRequests",
+        500 => "InternalError",
+        501 => "NotImplemented",
+        // S3's own 503 to a HEAD is SlowDown; a 503 without a body to anything else is a proxy's, and proves nothing.
+        503 if operation.starts_with("Head") => "SlowDown",
+        503 => "ServiceUnavailable",
+        _ => "UnexpectedStatus",
+    }
+}
+
+/// The chain of causes as one line; links that repeat the one before are left out.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut cause = Some(error);
+    for _ in 0..CAUSES_MAX {
+        let Some(link) = cause else { break };
+        let said = link.to_string();
+        if !text.contains(&said) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            let _ = write!(text, "{said}");
+        }
+        cause = link.source();
+    }
+    text
+}

@@ -1,0 +1,109 @@
+//! The S3 that objects live in: the only room that knows the AWS SDK.
+//!
+//! [`S3`] is a concrete client over the SDK with the SDK's retries off and an end to every request: each method sends exactly
+//! one request, and what went wrong comes back as an [`S3Error`] that [`crate::retry`] can judge. Nothing here decides.
+
+mod bucket;
+mod error;
+mod object;
+mod transfer;
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{
+    AppName, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
+    retry::RetryConfig, timeout::TimeoutConfig,
+};
+
+pub use bucket::{AclState, ObjectGrants};
+pub use object::{Copied, Copy};
+pub use transfer::{Fetched, UPLOAD_PART_BYTES};
+
+use crate::s3_error::S3Error;
+
+/// How long a connection may take to come up. Source: the SDK's own default is 3.1 s; a busy store on a loaded network gets more.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Region that requests are signed for where nothing names one: compatible stores mostly don't care.
+const REGION_DEFAULT: &str = "us-east-1";
+
+/// Where the store is and who we are to it. Credentials come from the SDK's default chain: environment, profile, web
+/// identity, container, instance.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    /// A store other than AWS.
+    pub endpoint_url: Option<String>,
+    /// The Region; else the SDK's chain, else `us-east-1`.
+    pub region: Option<String>,
+    /// A profile of AWS's configuration files.
+    pub profile: Option<String>,
+    /// `https://host/bucket/key` instead of `https://bucket.host/key`.
+    pub path_style: bool,
+}
+
+/// A connection to one store.
+#[derive(Clone, Debug)]
+pub struct S3 {
+    client: Client,
+}
+
+impl S3 {
+    /// Prepares a client. Nothing is sent, so that it can't fail here: a wrong endpoint or missing credentials show with
+    /// the first request.
+    pub async fn connect(connection: &Connection) -> Self {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .app_name(AppName::new("reseal").expect("letters only"))
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .build(),
+            )
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        if let Some(profile) = &connection.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(region) = &connection.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(url) = &connection.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        let shared = loader.load().await;
+        let region = shared
+            .region()
+            .cloned()
+            .unwrap_or(Region::from_static(REGION_DEFAULT));
+        let config = aws_sdk_s3::config::Builder::from(&shared)
+            .region(region)
+            .force_path_style(connection.path_style)
+            // Compatible stores refuse checksums that they don't know; what needs one asks for it.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .build();
+        Self {
+            client: Client::from_conf(config),
+        }
+    }
+}
+
+/// Gives a request an end. The SDK by itself waits for ever for an answer that does not come.
+async fn within<T>(
+    limit: Duration,
+    operation: &'static str,
+    request: impl Future<Output = Result<T, S3Error>>,
+) -> Result<T, S3Error> {
+    match tokio::time::timeout(limit, request).await {
+        Ok(result) => result,
+        Err(_) => Err(S3Error {
+            operation,
+            code: crate::s3_error::NO_ANSWER.to_owned(),
+            http_status: 0,
+            message: format!("no answer within {} s", limit.as_secs()),
+            request_id: None,
+            retry_after: None,
+        }),
+    }
+}

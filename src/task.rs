@@ -1,0 +1,418 @@
+//! One row: look, plan, rewrite, check what came back.
+//!
+//! The order of things is what keeps objects whole. A rewrite is pinned to the look before it. An attempt of which
+//! it is not known whether it happened is followed by a look, never by the same request again. An answer counts
+//! when it names the target; where it doesn't, a look decides.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::encryption::{CustomerKey, Encryption, Mode, Target};
+use crate::event::{Event, Operation, ResponseClass};
+use crate::limiter::Limiter;
+use crate::object::{ManifestEntry, ObjectHead};
+use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
+use crate::plan::{self, Plan, Refusal};
+use crate::retry::{self, Attempts, Verdict};
+use crate::s3::{AclState, Copy, ObjectGrants, S3};
+use crate::s3_error::S3Error;
+
+/// Between two questions whether refusals without a code are the job's fault: they cost a request each.
+const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A fault that every object would meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFault(pub S3Error);
+
+/// What all tasks of a job share.
+pub struct Context<'a> {
+    /// The store.
+    pub s3: &'a S3,
+    /// The manifest's bucket.
+    pub bucket: &'a str,
+    /// Keys that SSE-C objects may be under now.
+    pub source_keys: &'a [CustomerKey],
+    /// Whether the bucket's objects may have grants that a copy would reset.
+    pub acls: AclState,
+    /// The budgets.
+    pub limiter: &'a Limiter,
+    /// Who is told.
+    pub emit: &'a dyn Fn(Event<'_>),
+    /// The target; its KMS alias gets resolved on the way.
+    pub target: RefCell<Target>,
+    /// Jitters the back-off.
+    pub rng: RefCell<SmallRng>,
+    /// What the tasks learn from each other.
+    pub learnt: Learnt,
+}
+
+/// What the tasks of a job learn from each other.
+#[derive(Debug, Default)]
+pub struct Learnt {
+    /// Held by the one task that lets the store resolve the target's alias.
+    resolving: Mutex<()>,
+    /// When a refusal without a code was last looked into.
+    diagnosed: Cell<Option<Instant>>,
+    /// The key that opened the last SSE-C object: most likely it opens the next.
+    source_key: Cell<usize>,
+}
+
+/// Runs one row. `doubtful`: an earlier run had started it and not settled it.
+///
+/// # Errors
+/// A fault that every object would meet; the row stays unsettled then.
+pub async fn run(
+    ctx: &Context<'_>,
+    entry: &ManifestEntry,
+    doubtful: bool,
+) -> Result<TaskOutcome, JobFault> {
+    if let Some(reason) = plan::plan_row(entry) {
+        return Ok(TaskOutcome::Skipped(reason));
+    }
+    let mut task = Task {
+        ctx,
+        entry,
+        doubtful,
+        attempts: Attempts::default(),
+        maybe_rewritten: false,
+        given_up: None,
+    };
+    match task.run().await {
+        Ok(outcome) => Ok(outcome),
+        Err(Stop::Row(failure)) => Ok(TaskOutcome::Failed(failure)),
+        Err(Stop::Job(fault)) => Err(fault),
+    }
+}
+
+struct Task<'c, 'a> {
+    ctx: &'c Context<'a>,
+    entry: &'c ManifestEntry,
+    doubtful: bool,
+    /// Failed attempts of the rewrite; each look counts its own.
+    attempts: Attempts,
+    /// An attempt of this task ended without telling whether it happened.
+    maybe_rewritten: bool,
+    /// The last attempt failed for good; a last look decides what is told.
+    given_up: Option<Failure>,
+}
+
+enum Stop {
+    Row(Failure),
+    Job(JobFault),
+}
+
+/// What a look told, and the customer key that it took.
+struct Look<'a> {
+    head: ObjectHead,
+    key: Option<&'a CustomerKey>,
+}
+
+impl<'a> Task<'_, 'a> {
+    /// Looks, plans and rewrites until the row has an outcome. Every turn but the first follows a counted failure, so that the
+    /// bounds of [`Attempts`] bound it.
+    async fn run(&mut self) -> Result<TaskOutcome, Stop> {
+        let mut first = true;
+        loop {
+            let look = self.look().await?;
+            if std::mem::take(&mut first) {
+                (self.ctx.emit)(Event::Found {
+                    mode: look.head.encryption.mode(),
+                });
+            }
+            let _resolving = if plan::needs_resolved_key(&look.head, &self.ctx.target.borrow()) {
+                Some(self.ctx.learnt.resolving.lock().await)
+            } else {
+                None
+            };
+            let target = self.ctx.target.borrow().clone();
+            match plan::plan_object(self.entry, &look.head, &target, self.doubtful) {
+                Plan::Skip(SkipReason::AlreadyEncrypted | SkipReason::DoneBeforeInterruption)
+                    if self.maybe_rewritten =>
+                {
+                    return Ok(succeeded(&look));
+                }
+                Plan::Skip(reason) => return Ok(TaskOutcome::Skipped(reason)),
+                Plan::Refuse(refusal) => return Err(Stop::Row(refusal.to_failure())),
+                Plan::CopyInPlace => {}
+            }
+            if let Some(failure) = self.given_up.take() {
+                return Err(Stop::Row(failure));
+            }
+            self.refuse_grants().await?;
+            if let Some(outcome) = self.rewrite(&look, &target).await? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Looks at the object. An SSE-C object shows itself only to its key: S3 answers 400 without one, and 403 to a wrong one.
+    async fn look(&self) -> Result<Look<'a>, Stop> {
+        if self.entry.known.encryption != Some(Mode::SseC) {
+            match self.head(None).await? {
+                Ok(head) => return Ok(Look { head, key: None }),
+                Err(refused) if refused.http_status == 400 => {}
+                Err(refused) => return Err(self.refused(refused).await),
+            }
+        }
+        let ctx = self.ctx;
+        let last = ctx.learnt.source_key.get();
+        let mut refused = None;
+        for index in
+            std::iter::once(last).chain((0..ctx.source_keys.len()).filter(|index| *index != last))
+        {
+            let Some(key) = ctx.source_keys.get(index) else {
+                continue;
+            };
+            match self.head(Some(key)).await? {
+                Ok(head) => {
+                    ctx.learnt.source_key.set(index);
+                    // The store may have been lenient with a key that the object doesn't need.
+                    let key = matches!(head.encryption, Encryption::SseC { .. }).then_some(key);
+                    return Ok(Look { head, key });
+                }
+                Err(error) if matches!(error.http_status, 400 | 403) => refused = Some(error),
+                Err(error) => return Err(self.refused(error).await),
+            }
+        }
+        // The row may have been wrong about SSE-C; and without a key there has been no look at all yet.
+        let error = match self.head(None).await? {
+            Ok(head) => return Ok(Look { head, key: None }),
+            Err(error) => refused.unwrap_or(error),
+        };
+        match self.refused(error).await {
+            Stop::Row(failure) if matches!(failure.http_status, 400 | 403) => {
+                Err(Stop::Row(Failure {
+                    code: "NoCustomerKey".to_owned(),
+                    message: format!(
+                        "no key opens it, it seems to be under SSE-C: give its key with --source-sse-c-key-file ({})",
+                        failure.message
+                    ),
+                    ..failure
+                }))
+            }
+            stop => Err(stop),
+        }
+    }
+
+    /// One HeadObject with its retries; the inner error is a refusal by the store.
+    async fn head(&self, key: Option<&CustomerKey>) -> Result<Result<ObjectHead, S3Error>, Stop> {
+        let ctx = self.ctx;
+        let mut attempts = Attempts::default();
+        loop {
+            let request = ctx.s3.head_object(ctx.bucket, &self.entry.key, key);
+            let error = match self.observed(Operation::HeadObject, request).await {
+                Ok(head) => return Ok(Ok(head)),
+                Err(error) => error,
+            };
+            let verdict = retry::judge_look(&error);
+            if verdict == Verdict::FailRow {
+                return Ok(Err(error));
+            }
+            self.pause(Operation::HeadObject, &mut attempts, &verdict, &error)
+                .await?;
+        }
+    }
+
+    /// A HEAD's refusal names no code: now and then, a request that gets one tells whether the whole job is refused.
+    async fn refused(&self, error: S3Error) -> Stop {
+        let diagnosed = &self.ctx.learnt.diagnosed;
+        if diagnosed
+            .get()
+            .is_none_or(|last| last.elapsed() >= DIAGNOSIS_INTERVAL)
+        {
+            diagnosed.set(Some(Instant::now()));
+            if let Err(cause) = self.ctx.s3.diagnose(self.ctx.bucket).await
+                && retry::judge_look(&cause) == Verdict::FailJob
+            {
+                return Stop::Job(JobFault(cause));
+            }
+        }
+        Stop::Row(error.to_failure())
+    }
+
+    /// Refuses an object with grants that a copy would reset, where the bucket has ACLs at all.
+    async fn refuse_grants(&self) -> Result<(), Stop> {
+        if self.ctx.acls != AclState::Enabled {
+            return Ok(());
+        }
+        let ctx = self.ctx;
+        let mut attempts = Attempts::default();
+        loop {
+            let request = ctx.s3.object_grants(ctx.bucket, &self.entry.key);
+            let error = match self.observed(Operation::GetObjectAcl, request).await {
+                Ok(ObjectGrants::OwnerOnly) => return Ok(()),
+                Ok(ObjectGrants::Others) => return Err(Stop::Row(Refusal::Grants.to_failure())),
+                Err(error) => error,
+            };
+            let verdict = retry::judge_look(&error);
+            self.pause(Operation::GetObjectAcl, &mut attempts, &verdict, &error)
+                .await?;
+        }
+    }
+
+    /// Copies the object onto itself; `None` means: look again.
+    async fn rewrite(
+        &mut self,
+        look: &Look<'_>,
+        target: &Target,
+    ) -> Result<Option<TaskOutcome>, Stop> {
+        let ctx = self.ctx;
+        loop {
+            ctx.limiter.write().await;
+            let copy = Copy {
+                bucket: ctx.bucket,
+                key: &self.entry.key,
+                head: &look.head,
+                target,
+                source_key: look.key,
+            };
+            let error = match self
+                .observed(Operation::CopyObject, ctx.s3.copy_in_place(copy))
+                .await
+            {
+                Ok(copied) => return self.check(look, target, copied.encryption).await.map(Some),
+                Err(error) => error,
+            };
+            let verdict = retry::judge_rewrite(&error, &look.head.encryption, target);
+            let mut attempts = self.attempts;
+            let pause = self
+                .pause(Operation::CopyObject, &mut attempts, &verdict, &error)
+                .await;
+            self.attempts = attempts;
+            match (verdict, pause) {
+                (Verdict::Again { .. }, Ok(())) => {}
+                (Verdict::Conflict, Ok(())) => return Ok(None),
+                (Verdict::LookFirst, paused) => {
+                    self.maybe_rewritten = true;
+                    if let Err(Stop::Row(failure)) = paused {
+                        self.given_up = Some(failure);
+                    }
+                    return Ok(None);
+                }
+                (_, Err(stop)) => return Err(stop),
+                (Verdict::FailRow | Verdict::FailJob, Ok(())) => {
+                    unreachable!("a verdict that fails is never paused for")
+                }
+            }
+        }
+    }
+
+    /// Holds the store's answer against the target. Where the answer doesn't name it, HTTP 200 proves nothing: look.
+    async fn check(
+        &self,
+        look: &Look<'_>,
+        target: &Target,
+        answered: Option<Encryption>,
+    ) -> Result<TaskOutcome, Stop> {
+        if let Some(answered) = &answered
+            && target.is_confirmed_by(answered)
+        {
+            self.learn_key(answered);
+            return Ok(succeeded(look));
+        }
+        let key = match target {
+            Target::SseC(key) => Some(key),
+            Target::SseS3 | Target::SseKms(_) | Target::DsseKms(_) => None,
+        };
+        let found = match self.head(key).await? {
+            Ok(head) => head.encryption,
+            Err(error) => return Err(Stop::Row(error.to_failure())),
+        };
+        if target.is_confirmed_by(&found) {
+            self.learn_key(&found);
+            return Ok(succeeded(look));
+        }
+        Err(Stop::Row(Failure {
+            code: "EncryptionNotApplied".to_owned(),
+            http_status: 200,
+            message: format!(
+                "the store answered OK, but the object is {} and not {} under the key that was asked for",
+                found.mode(),
+                target.mode()
+            ),
+        }))
+    }
+
+    /// The store names the key that an alias stands for in its answer.
+    fn learn_key(&self, answered: &Encryption) {
+        let (Encryption::SseKms { key: Some(arn), .. } | Encryption::DsseKms { key: Some(arn) }) =
+            answered
+        else {
+            return;
+        };
+        let mut target = self.ctx.target.borrow_mut();
+        if let Target::SseKms(kms) | Target::DsseKms(kms) = &mut *target
+            && kms.needs_resolving()
+        {
+            kms.resolved = Some(arn.clone());
+        }
+    }
+
+    /// Tells of a request and its answer.
+    async fn observed<T>(
+        &self,
+        operation: Operation,
+        request: impl Future<Output = Result<T, S3Error>>,
+    ) -> Result<T, S3Error> {
+        let sent = Instant::now();
+        let answer = request.await;
+        (self.ctx.emit)(Event::Request {
+            operation,
+            class: answer
+                .as_ref()
+                .map_or_else(S3Error::class, |_| ResponseClass::Ok),
+            elapsed: sent.elapsed(),
+        });
+        answer
+    }
+
+    /// Waits before another attempt.
+    ///
+    /// # Errors
+    /// There shall be none: the verdict fails, or the bound is reached.
+    async fn pause(
+        &self,
+        operation: Operation,
+        attempts: &mut Attempts,
+        verdict: &Verdict,
+        error: &S3Error,
+    ) -> Result<(), Stop> {
+        if let Verdict::Again {
+            throttled_by: Some(by),
+        } = verdict
+        {
+            (self.ctx.emit)(Event::Throttled { by: *by });
+        }
+        let wait = match verdict {
+            Verdict::FailJob => return Err(Stop::Job(JobFault(error.clone()))),
+            Verdict::FailRow => return Err(Stop::Row(error.to_failure())),
+            _ => attempts.next(verdict, error, &mut *self.ctx.rng.borrow_mut()),
+        };
+        let Some(wait) = wait else {
+            let mut failure = error.to_failure();
+            failure.message = format!(
+                "gave up after {} attempts: {}",
+                attempts.count(),
+                failure.message
+            );
+            return Err(Stop::Row(failure));
+        };
+        (self.ctx.emit)(Event::Retried {
+            operation,
+            class: error.class(),
+        });
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
+fn succeeded(look: &Look<'_>) -> TaskOutcome {
+    TaskOutcome::Succeeded {
+        method: Method::Copy,
+        bytes: look.head.size,
+    }
+}
