@@ -1,1 +1,208 @@
-//! journal
+//! The journal: the durable state of a job.
+//!
+//! A job's only state is what is written here. Resume is "replay the journal, subtract it from the manifest"; the report
+//! and the counters are folds over it. So the room makes one promise: whatever a crash, a full disk or a bad sector left
+//! behind, a replay gives *the fold of a prefix of what was appended, with everything in it that was ever reported durable*,
+//! or it is refused. Bytes lost behind our back from the very end (someone truncated the file) can't be told from a torn
+//! write: then it is a shorter prefix, and the rows of the dropped frames are simply looked at again.
+//!
+//! # The state directory
+//!
+//! | file        | what                                                                                              |
+//! |-------------|---------------------------------------------------------------------------------------------------|
+//! | `lock`      | held with `flock` by the one runner; it vanishes with the process, however that ends                |
+//! | `job.json`  | what the job is; replaced as a whole (temporary file, sync, rename, sync of the directory), with a CRC |
+//! | `journal`   | the records, append-only                                                                          |
+//! | `manifest/` | the caller's: what preparing the manifest left                                                    |
+//!
+//! Directories are made 0700 and files 0600: object keys and error messages are nobody else's business.
+//!
+//! # The file `journal`
+//!
+//! All integers are little-endian.
+//!
+//! ```text
+//! header   magic "RESEALJ\0" · format version u16 · length of the job id u16 · job id · CRC-32 of all before
+//! frame    payload length u32 · batch number u64, from 1 · CRC-32 · payload
+//! payload  records, one after the other (the layout is in `record`)
+//! ```
+//!
+//! A frame's CRC runs over the header's CRC, the length, the number and the payload: a frame of another job's journal that
+//! a file system left in a recycled block never counts. The header is put in place by a rename, so it is whole or absent.
+//!
+//! A frame is written and synced before the next one is begun. A crash therefore leaves at most one frame that is not
+//! whole, and it is the last. Which gives the rule for what follows the last good frame:
+//!
+//! - nothing: the end;
+//! - at most [`FRAME_BYTES_MAX`] bytes without a valid frame in them: a torn tail, cut off before anything is appended;
+//! - more, or a valid frame further on, or a valid frame with the wrong number: damage, refused.
+//!
+//! # What we assume of the disk
+//!
+//! What was synced stays, unless the medium fails; bytes that were not synced may be there, not be there, or be anything. After
+//! a failed write or sync nothing more is written (fail-stop): the kernel may have dropped the dirty pages, and a second
+//! sync that succeeds would say nothing about them. A runner that opens a journal syncs it before it trusts it: what a
+//! killed process wrote and did not sync is readable, but not yet durable.
+//!
+//! # Seam
+//!
+//! Bytes go through the trait `Storage`: a file, and in tests a file that loses what was not synced. Everything above the frames
+//! (records, fold, row sets) knows nothing about it.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::exit::Exit;
+
+mod dir;
+mod frame;
+mod outcomes;
+mod record;
+mod replay;
+mod rows;
+mod storage;
+mod writer;
+
+pub use dir::{StateDir, read_job_unlocked, replay_unlocked};
+pub use outcomes::Outcomes;
+pub use record::{ARN_BYTES_MAX, CODE_BYTES_MAX, MESSAGE_BYTES_MAX, Record};
+pub use replay::Replay;
+pub use rows::{Cursor, RowSet};
+pub use writer::{Progress, Writer};
+
+/// The largest frame, header included, in bytes: it bounds what a replay holds in memory and how far a torn tail reaches.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// A batch that has grown to this many bytes is written at once, and the next record begins a new one.
+pub const COMMIT_BYTES: usize = 128 * 1024;
+
+/// How long the writer collects records, from the first one on, before it writes and syncs them as one frame. It is
+/// also what a crash costs at most: the rows of the last 50 ms are looked at again.
+pub const COMMIT_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Most records that may wait to become durable. [`Writer::append`] never blocks: whoever appends stops admitting
+/// rows while [`Writer::pending`] is not below this.
+pub const PENDING_RECORDS_MAX: u64 = 65_536;
+
+/// How far above the lowest unsettled row a row may be admitted. It bounds the gaps of a [`RowSet`] and what
+/// [`Outcomes`] holds back while it waits for a row that settled late (16 bytes for each: 4 MiB).
+pub const WINDOW_ROWS_MAX: u64 = 262_144;
+
+/// The longest job id, in bytes.
+pub const JOB_ID_BYTES_MAX: usize = 256;
+
+/// The largest job document, in bytes. An inventory of 100,000 data files with their digests is 20 MB.
+pub const JOB_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Why the state can't be used. Every one stops the job; none of them has changed an object.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// Another process holds the state.
+    #[error(
+        "the state {place} is in use by another runner; wait for it to end or stop it, or give this job a state of its own"
+    )]
+    Busy {
+        /// The state.
+        place: String,
+    },
+    /// The journal is another job's.
+    #[error(
+        "{place} belongs to job {found}, this is job {wanted}; what decides an outcome (manifest, target, endpoint) must stay \
+         as it was, or the job needs a state of its own"
+    )]
+    OtherJob {
+        /// The journal.
+        place: String,
+        /// The job id in it.
+        found: String,
+        /// The job id that was asked for.
+        wanted: String,
+    },
+    /// What is there is not what was written.
+    #[error(
+        "{place} is damaged at byte {offset}: {problem}; nothing was changed. Restore the state from a copy, or start over \
+         with an empty one: objects that are under the target already will be skipped"
+    )]
+    Damaged {
+        /// The file.
+        place: String,
+        /// Where in it, in bytes from its start.
+        offset: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A newer reseal wrote it.
+    #[error(
+        "{place} was written by a newer version of reseal (byte {offset}: {problem}); continue with that version"
+    )]
+    Newer {
+        /// The file.
+        place: String,
+        /// Where in it, in bytes from its start.
+        offset: u64,
+        /// What this version does not know.
+        problem: String,
+    },
+    /// The disk under the state is full.
+    #[error(
+        "the disk under the state is full: cannot {action} {place}: {source}; what was reported as done is kept. Make room, \
+         then the same command continues"
+    )]
+    Full {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        place: String,
+        /// The system's answer.
+        source: Arc<io::Error>,
+    },
+    /// Reading or writing failed.
+    #[error("cannot {action} {place}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        place: String,
+        /// The system's answer.
+        source: Arc<io::Error>,
+    },
+}
+
+impl StateError {
+    /// How the command ends.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Busy { .. }
+            | Self::OtherJob { .. }
+            | Self::Damaged { .. }
+            | Self::Newer { .. } => Exit::State,
+            Self::Full { .. } | Self::Io { .. } => Exit::Internal,
+        }
+    }
+
+    /// An error of the system, with its own kind for a disk or a quota that is full.
+    fn io(action: &'static str, place: impl ToString, source: io::Error) -> Self {
+        let (place, source) = (place.to_string(), Arc::new(source));
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full {
+                action,
+                place,
+                source,
+            },
+            _ => Self::Io {
+                action,
+                place,
+                source,
+            },
+        }
+    }
+
+    fn damaged(place: &str, offset: u64, problem: impl ToString) -> Self {
+        Self::Damaged {
+            place: place.to_owned(),
+            offset,
+            problem: problem.to_string(),
+        }
+    }
+}

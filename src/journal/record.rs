@@ -1,0 +1,296 @@
+//! Records, and how they lie in a frame's payload.
+//!
+//! A record is a tag byte and its fields. Numbers are varints (LEB128: seven bits a byte, lowest first); strings are
+//! their length and UTF-8. A row is written as the difference from the last settled row before it in the same frame (0 at the
+//! frame's start), zigzag: rows settle almost in order, so it is mostly one byte.
+//!
+//! ```text
+//! 0x01         reserved      up_to
+//! 0x02         key resolved  arn
+//! 0x10 + m     succeeded by method m     row difference · bytes
+//! 0x20 + r     skipped for reason r      row difference
+//! 0x40         failed                    row difference · HTTP status · code · message
+//! ```
+//!
+//! Tags and the numbers of methods and reasons are on disks: they are never given a second meaning. There is no tag 0, so a
+//! run of zeros is no record.
+
+use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
+
+/// The longest error code that is kept, in bytes; what is beyond it is cut off. S3's longest is half of this.
+pub const CODE_BYTES_MAX: usize = 128;
+
+/// The longest error message that is kept, in bytes; what is beyond it is cut off.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+
+/// The longest key ARN that is kept, in bytes. A longer one is not recorded at all, since a part of it would name another
+/// key; a resume then asks the store again. Source: KMS API Reference, `KeyId`: "Maximum length of 2048".
+pub const ARN_BYTES_MAX: usize = 2048;
+
+/// The longest encoded record: tag and length, and the longest string.
+pub(super) const RECORD_BYTES_MAX: usize = ARN_BYTES_MAX + 16;
+const _: () = assert!(1 + 10 + 3 + 2 + CODE_BYTES_MAX + 2 + MESSAGE_BYTES_MAX <= RECORD_BYTES_MAX);
+
+/// One entry of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Rows below `up_to` may have been started. Those of them that are not settled after a crash are doubtful: they
+    /// are looked at before anything is done to them.
+    Reserved {
+        /// The first row that is not reserved.
+        up_to: u64,
+    },
+    /// A row has ended. A row settles once; if the journal says it twice, the first one counts.
+    Settled {
+        /// The row.
+        row: u64,
+        /// How it ended.
+        outcome: TaskOutcome,
+    },
+    /// The store has told which key the target's key id stands for.
+    KeyResolved {
+        /// The key's ARN.
+        arn: String,
+    },
+}
+
+const RESERVED: u8 = 0x01;
+const KEY_RESOLVED: u8 = 0x02;
+const SUCCEEDED: u8 = 0x10;
+const SKIPPED: u8 = 0x20;
+const FAILED: u8 = 0x40;
+
+/// The method's number on disk, below 16.
+fn method_number(method: Method) -> u8 {
+    match method {
+        Method::Copy => 0,
+    }
+}
+
+/// The reason's number on disk, below 32.
+fn reason_number(reason: SkipReason) -> u8 {
+    match reason {
+        SkipReason::AlreadyEncrypted => 0,
+        SkipReason::DoneBeforeInterruption => 1,
+        SkipReason::DeleteMarker => 2,
+        SkipReason::NoncurrentVersion => 3,
+    }
+}
+
+/// Appends a record to a frame's payload. `row_before` is the frame's running row: 0 for an empty payload.
+pub(super) fn encode(record: &Record, row_before: &mut u64, payload: &mut Vec<u8>) {
+    match record {
+        Record::Reserved { up_to } => {
+            payload.push(RESERVED);
+            put_varint(*up_to, payload);
+        }
+        Record::KeyResolved { arn } => {
+            if arn.len() <= ARN_BYTES_MAX {
+                payload.push(KEY_RESOLVED);
+                put_text(arn, ARN_BYTES_MAX, payload);
+            }
+        }
+        Record::Settled { row, outcome } => {
+            payload.push(match outcome {
+                TaskOutcome::Succeeded { method, .. } => SUCCEEDED + method_number(*method),
+                TaskOutcome::Skipped(reason) => SKIPPED + reason_number(*reason),
+                TaskOutcome::Failed(_) => FAILED,
+            });
+            put_varint(zigzag(row.wrapping_sub(*row_before)), payload);
+            *row_before = *row;
+            match outcome {
+                TaskOutcome::Succeeded { bytes, .. } => put_varint(*bytes, payload),
+                TaskOutcome::Skipped(_) => {}
+                TaskOutcome::Failed(failure) => {
+                    put_varint(failure.http_status.into(), payload);
+                    put_text(&failure.code, CODE_BYTES_MAX, payload);
+                    put_text(&failure.message, MESSAGE_BYTES_MAX, payload);
+                }
+            }
+        }
+    }
+}
+
+/// A difference of rows, modulo 2⁶⁴, with the small ones of either sign made small numbers.
+fn zigzag(difference: u64) -> u64 {
+    let signed = difference.cast_signed();
+    ((signed << 1) ^ (signed >> 63)).cast_unsigned()
+}
+
+fn unzigzag(number: u64) -> u64 {
+    (number >> 1) ^ (number & 1).wrapping_neg()
+}
+
+fn put_varint(mut number: u64, payload: &mut Vec<u8>) {
+    while number >= 0x80 {
+        payload.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    payload.push(number as u8);
+}
+
+/// Writes as much of `text` as fits in `bytes_max`, whole characters only.
+fn put_text(text: &str, bytes_max: usize, payload: &mut Vec<u8>) {
+    let kept = &text[..text.floor_char_boundary(bytes_max)];
+    put_varint(kept.len() as u64, payload);
+    payload.extend_from_slice(kept.as_bytes());
+}
+
+/// Why bytes that passed their CRC are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Malformed {
+    /// A tag, method or reason that this version does not know.
+    Unknown(u8),
+    /// A field that ends too early or is not what it must be.
+    Field(&'static str),
+}
+
+/// How far a payload has been read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Position {
+    /// Where in the payload the next record begins.
+    pub(super) at: usize,
+    row_before: u64,
+}
+
+/// The records of a payload, in order. It ends after the first error.
+pub(super) struct Records<'a> {
+    payload: &'a [u8],
+    at: usize,
+    row_before: u64,
+}
+
+impl<'a> Records<'a> {
+    /// Begins, or goes on, at a position.
+    pub(super) fn new(payload: &'a [u8], Position { at, row_before }: Position) -> Self {
+        Self {
+            payload,
+            at,
+            row_before,
+        }
+    }
+
+    pub(super) fn reached(&self) -> Position {
+        Position {
+            at: self.at,
+            row_before: self.row_before,
+        }
+    }
+
+    fn decode(&mut self) -> Result<Record, Malformed> {
+        let tag = self.byte()?;
+        match tag {
+            RESERVED => Ok(Record::Reserved {
+                up_to: self.varint()?,
+            }),
+            KEY_RESOLVED => Ok(Record::KeyResolved {
+                arn: self.text(ARN_BYTES_MAX)?,
+            }),
+            _ => {
+                let outcome_of = outcome_decoder(tag).ok_or(Malformed::Unknown(tag))?;
+                let row = self.row_before.wrapping_add(unzigzag(self.varint()?));
+                self.row_before = row;
+                let outcome = self.outcome(outcome_of)?;
+                Ok(Record::Settled { row, outcome })
+            }
+        }
+    }
+
+    fn outcome(&mut self, kind: OutcomeKind) -> Result<TaskOutcome, Malformed> {
+        Ok(match kind {
+            OutcomeKind::Succeeded(method) => TaskOutcome::Succeeded {
+                method,
+                bytes: self.varint()?,
+            },
+            OutcomeKind::Skipped(reason) => TaskOutcome::Skipped(reason),
+            OutcomeKind::Failed => TaskOutcome::Failed(Failure {
+                http_status: u16::try_from(self.varint()?)
+                    .map_err(|_| Malformed::Field("an HTTP status that is too large"))?,
+                code: self.text(CODE_BYTES_MAX)?,
+                message: self.text(MESSAGE_BYTES_MAX)?,
+            }),
+        })
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        let byte = *self
+            .payload
+            .get(self.at)
+            .ok_or(Malformed::Field("a record that ends too early"))?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        let mut number = 0_u64;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                break;
+            }
+            number |= bits << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(Malformed::Field("a number that is too large"))
+    }
+
+    fn text(&mut self, bytes_max: usize) -> Result<String, Malformed> {
+        let len = self.varint()?;
+        let len = usize::try_from(len)
+            .ok()
+            .filter(|&len| len <= bytes_max)
+            .ok_or(Malformed::Field("a text that is too long"))?;
+        let bytes = self
+            .payload
+            .get(self.at..self.at + len)
+            .ok_or(Malformed::Field("a text that ends too early"))?;
+        self.at += len;
+        String::from_utf8(bytes.to_vec()).map_err(|_| Malformed::Field("a text that is not UTF-8"))
+    }
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.payload.len() {
+            return None;
+        }
+        let record = self.decode();
+        if record.is_err() {
+            self.at = self.payload.len();
+        }
+        Some(record)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum OutcomeKind {
+    Succeeded(Method),
+    Skipped(SkipReason),
+    Failed,
+}
+
+fn outcome_decoder(tag: u8) -> Option<OutcomeKind> {
+    if tag == FAILED {
+        return Some(OutcomeKind::Failed);
+    }
+    let methods = Method::ALL.into_iter().map(|method| {
+        (
+            SUCCEEDED + method_number(method),
+            OutcomeKind::Succeeded(method),
+        )
+    });
+    let reasons = SkipReason::ALL.into_iter().map(|reason| {
+        (
+            SKIPPED + reason_number(reason),
+            OutcomeKind::Skipped(reason),
+        )
+    });
+    methods
+        .chain(reasons)
+        .find_map(|(known, kind)| (known == tag).then_some(kind))
+}

@@ -1,0 +1,110 @@
+//! Replay: what a job has done so far, as a fold over its journal.
+
+use super::StateError;
+use super::frame::{Frame, Frames};
+use super::record::{Malformed, Position, Record, Records};
+use super::rows::RowSet;
+use super::storage::Storage;
+use crate::outcome::Tally;
+
+/// What the journal says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replay {
+    /// Whose journal it is.
+    pub job_id: String,
+    /// The rows that have an outcome.
+    pub settled: RowSet,
+    /// The counts over their outcomes.
+    pub tally: Tally,
+    /// Rows below this may have been started; those that are not settled are doubtful.
+    pub reserved: u64,
+    /// The ARN that the target's key id stands for, as far as the store has told it.
+    pub resolved_key: Option<String>,
+    /// Settled records of rows that were settled before. The first record counts, in the tally and in the report; a
+    /// number other than 0 here is a fault of whoever wrote the journal, and worth a warning.
+    pub settled_twice: u64,
+    /// Batches in the journal.
+    pub frames: u64,
+    /// Bytes of the journal, without a torn tail.
+    pub bytes: u64,
+    /// Bytes of the torn tail.
+    pub torn_bytes: u64,
+}
+
+impl Replay {
+    /// Folds one record in.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Reserved { up_to } => self.reserved = self.reserved.max(*up_to),
+            Record::KeyResolved { arn } => self.resolved_key = Some(arn.clone()),
+            Record::Settled { row, outcome } => {
+                if self.settled.insert(*row) {
+                    self.tally.add(outcome);
+                } else {
+                    self.settled_twice += 1;
+                }
+            }
+        }
+    }
+
+    /// Whether a row may have been started and has no outcome: look at its object before doing anything to it.
+    pub fn is_doubtful(&self, row: u64) -> bool {
+        row < self.reserved && !self.settled.contains(row)
+    }
+}
+
+/// Reads a journal to its end, or to a torn tail. Gives the reader back for what else it knows.
+pub(super) fn replay(storage: Box<dyn Storage>) -> Result<(Replay, Frames), StateError> {
+    let mut frames = Frames::open(storage)?;
+    let mut replay = Replay {
+        job_id: frames.job_id().to_owned(),
+        ..Replay::default()
+    };
+    while let Some(Frame {
+        payload,
+        payload_at,
+    }) = frames.next()?
+    {
+        let mut records = Records::new(payload, Position::default());
+        while let Some(record) = next_record(&mut records, payload_at) {
+            match record {
+                Ok((_, record)) => replay.apply(&record),
+                Err(malformed) => return Err(malformed.in_journal(&frames)),
+            }
+        }
+    }
+    replay.frames = frames.count();
+    replay.bytes = frames.offset();
+    replay.torn_bytes = frames.rest();
+    Ok((replay, frames))
+}
+
+/// The next record of a frame's payload, and where in the file it begins.
+pub(super) fn next_record(
+    records: &mut Records<'_>,
+    payload_at: u64,
+) -> Option<Result<(u64, Record), MalformedAt>> {
+    let offset = payload_at + records.reached().at as u64;
+    Some(match records.next()? {
+        Ok(record) => Ok((offset, record)),
+        Err(malformed) => Err(MalformedAt { offset, malformed }),
+    })
+}
+
+/// A record that can't be read, and where in the file it begins.
+pub(super) struct MalformedAt {
+    offset: u64,
+    malformed: Malformed,
+}
+
+impl MalformedAt {
+    pub(super) fn in_journal(self, frames: &Frames) -> StateError {
+        match self.malformed {
+            Malformed::Unknown(tag) => {
+                let problem = format!("a record of the unknown kind {tag:#04x}");
+                frames.newer(self.offset, problem)
+            }
+            Malformed::Field(problem) => frames.damaged(self.offset, problem),
+        }
+    }
+}
