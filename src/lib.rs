@@ -19,6 +19,9 @@ pub mod s3;
 // Doing
 pub mod task;
 // Telling: these know events only
+pub mod human;
 pub mod metrics;
+pub mod pace;
 pub mod progress;
 pub mod report;
+pub mod summary;

@@ -1,0 +1,352 @@
+//! What Prometheus sees: counters, gauges and one histogram, produced from [`Event`]s and from nothing else.
+//!
+//! [`table`] says what exists; [`Metrics::on`] says when it changes; [`endpoint`] serves it. There is no global recorder:
+//! two runs in one process, as tests have them, don't mix. Every series whose labels are known exists at zero from the
+//! start, so that `rate()` sees the first increase and an alert can be written before anything has happened.
+
+pub mod endpoint;
+pub mod table;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use tokio::time::Instant;
+
+use crate::event::Event;
+use crate::outcome::{FAILURE_CODES_MAX, OTHER_CODES, Tally, TaskOutcome};
+use crate::pace::Pace;
+use table::{Kind, Metric, RunState};
+
+/// The recorder keeps every observed duration until somebody folds them into the buckets. A scrape does; where nobody
+/// scrapes, we do it after so many observations, so that memory stays flat.
+const FOLD_EVERY: u32 = 4_096;
+
+/// The longest failure code that becomes a label value. S3's own longest is below 60 characters.
+const CODE_CHARS_MAX: usize = 64;
+
+/// The metrics of one run.
+pub struct Metrics {
+    handle: PrometheusHandle,
+    counters: Family<Counter>,
+    gauges: Family<Gauge>,
+    histograms: Family<Histogram>,
+    failures: Failures,
+    pace: Pace,
+    in_flight: u32,
+    unfolded: u32,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Every series at zero, the run in its preparing state.
+    pub fn new() -> Self {
+        let recorder = recorder();
+        let metrics = Self {
+            handle: recorder.handle(),
+            counters: Family::new(Kind::Counter, |key| {
+                recorder.register_counter(key, &METADATA)
+            }),
+            gauges: Family::new(Kind::Gauge, |key| recorder.register_gauge(key, &METADATA)),
+            histograms: Family::new(Kind::Histogram, |key| {
+                recorder.register_histogram(key, &METADATA)
+            }),
+            failures: Failures::new(recorder),
+            pace: Pace::default(),
+            in_flight: 0,
+            unfolded: 0,
+        };
+        metrics.gauge(&table::ETA, &[]).set(f64::NAN);
+        metrics.gauge(&table::LAST_SETTLED, &[]).set(f64::NAN);
+        metrics.gauge(&table::START_TIME, &[]).set(unix_seconds());
+        metrics
+            .gauge(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        metrics.enter(RunState::Preparing);
+        metrics
+    }
+
+    /// Takes one event.
+    pub fn on(&mut self, event: &Event<'_>) {
+        self.on_at(event, Instant::now());
+    }
+
+    fn on_at(&mut self, event: &Event<'_>, now: Instant) {
+        match event {
+            Event::Preparing { rows } => {
+                self.gauge(&table::ROWS_PREPARED, &[]).set(*rows as f64);
+            }
+            Event::Started { total, before } => self.start(*total, before, now),
+            Event::TaskStarted => self.set_in_flight(self.in_flight + 1),
+            Event::TaskEnded => self.set_in_flight(self.in_flight.saturating_sub(1)),
+            Event::Found { mode } => {
+                self.count(&table::OBJECTS_FOUND, &[mode.inventory_name()]);
+            }
+            Event::Request {
+                operation,
+                class,
+                elapsed,
+            } => {
+                self.count(&table::REQUESTS, &[operation.name(), class.name()]);
+                self.observe(operation.name(), *elapsed);
+            }
+            Event::Retried { operation, class } => {
+                self.count(&table::RETRIES, &[operation.name(), class.name()]);
+            }
+            Event::Throttled { by } => self.count(&table::THROTTLES, &[by.name()]),
+            Event::Settled { outcome, .. } => self.settle(outcome, now),
+            Event::Draining { .. } => self.enter(RunState::Draining),
+            Event::Warning { .. } => self.count(&table::WARNINGS, &[]),
+            Event::Finished => self.finish(),
+        }
+    }
+
+    /// The present state in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// What the [`endpoint`] renders, from any thread, while the run goes on.
+    fn renderer(&self) -> impl Fn() -> String + Clone + Send + Sync + 'static {
+        let handle = self.handle.clone();
+        move || handle.render()
+    }
+
+    fn start(&mut self, total: u64, before: &Tally, now: Instant) {
+        self.pace.start(total, before.settled(), now);
+        self.gauge(&table::ROWS, &[]).set(total as f64);
+        let settled = [
+            (table::SUCCEEDED, before.succeeded_total()),
+            (table::SKIPPED, before.skipped_total()),
+            (table::FAILED, before.failed_total()),
+        ];
+        for (outcome, rows) in settled {
+            self.gauge(&table::ROWS_SETTLED, &[outcome])
+                .set(rows as f64);
+        }
+        self.enter(RunState::Running);
+        self.show_pace(now);
+    }
+
+    fn settle(&mut self, outcome: &TaskOutcome, now: Instant) {
+        let label = match outcome {
+            TaskOutcome::Succeeded { method, bytes } => {
+                self.count(&table::TASKS_SUCCEEDED, &[method.name()]);
+                self.counter(&table::REWRITTEN_BYTES, &[]).increment(*bytes);
+                table::SUCCEEDED
+            }
+            TaskOutcome::Skipped(reason) => {
+                self.count(&table::TASKS_SKIPPED, &[reason.name()]);
+                table::SKIPPED
+            }
+            TaskOutcome::Failed(failure) => {
+                self.failures.count(&failure.code);
+                table::FAILED
+            }
+        };
+        self.count(&table::TASKS, &[label]);
+        self.gauge(&table::ROWS_SETTLED, &[label]).increment(1.0);
+        self.gauge(&table::LAST_SETTLED, &[]).set(unix_seconds());
+        self.pace.settle(now);
+        self.show_pace(now);
+    }
+
+    /// The run is over: nothing is in flight, and an end that left rows has no time at which they will be done.
+    fn finish(&mut self) {
+        self.enter(RunState::Finished);
+        self.set_in_flight(0);
+        if self.pace.remaining() > 0 {
+            self.gauge(&table::ETA, &[]).set(f64::NAN);
+        }
+    }
+
+    fn show_pace(&self, now: Instant) {
+        let eta = self.pace.eta(now).map_or(f64::NAN, |eta| eta.as_secs_f64());
+        self.gauge(&table::ETA, &[]).set(eta);
+        self.gauge(&table::PROGRESS, &[]).set(self.pace.ratio());
+        self.gauge(&table::ROWS_REMAINING, &[])
+            .set(self.pace.remaining() as f64);
+    }
+
+    fn enter(&self, state: RunState) {
+        for other in RunState::ALL {
+            let value = if other == state { 1.0 } else { 0.0 };
+            self.gauge(&table::RUN_STATE, &[other.name()]).set(value);
+        }
+    }
+
+    fn set_in_flight(&mut self, tasks: u32) {
+        self.in_flight = tasks;
+        self.gauge(&table::TASKS_IN_FLIGHT, &[])
+            .set(f64::from(tasks));
+    }
+
+    fn observe(&mut self, operation: &'static str, elapsed: Duration) {
+        self.histograms
+            .get(&table::REQUEST_DURATION, &[operation])
+            .record(elapsed);
+        self.unfolded += 1;
+        if self.unfolded >= FOLD_EVERY {
+            self.handle.run_upkeep();
+            self.unfolded = 0;
+        }
+    }
+
+    fn count(&self, metric: &'static Metric, values: &[&'static str]) {
+        self.counter(metric, values).increment(1);
+    }
+
+    fn counter(&self, metric: &'static Metric, values: &[&'static str]) -> &Counter {
+        self.counters.get(metric, values)
+    }
+
+    fn gauge(&self, metric: &'static Metric, values: &[&'static str]) -> &Gauge {
+        self.gauges.get(metric, values)
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("reseal", Level::INFO, None);
+
+/// A recorder of our own that knows the help texts and buckets of the table.
+fn recorder() -> PrometheusRecorder {
+    let mut builder = PrometheusBuilder::new();
+    for metric in table::TABLE {
+        if metric.kind == Kind::Histogram {
+            builder = builder
+                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)
+                .expect("the table gives every histogram its buckets");
+        }
+    }
+    let recorder = builder.build_recorder();
+    for metric in table::TABLE {
+        let (name, help) = (metric.name.into(), metric.help.into());
+        match metric.kind {
+            Kind::Counter => recorder.describe_counter(name, None, help),
+            Kind::Gauge => recorder.describe_gauge(name, None, help),
+            Kind::Histogram => recorder.describe_histogram(name, None, help),
+        }
+    }
+    recorder
+}
+
+fn unix_seconds() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn key(metric: &Metric, values: &[&str]) -> Key {
+    let labels: Vec<Label> = metric
+        .labels
+        .iter()
+        .zip(values)
+        .map(|(label, value)| Label::new(label.name, (*value).to_owned()))
+        .collect();
+    Key::from_parts(metric.name, labels)
+}
+
+/// The handles of every metric of one kind, by name and label values.
+struct Family<T>(HashMap<&'static str, BTreeMap<Vec<&'static str>, T>>);
+
+impl<T> Family<T> {
+    fn new(kind: Kind, register: impl Fn(&Key) -> T) -> Self {
+        let of_kind = table::TABLE
+            .into_iter()
+            .filter(|metric| metric.kind == kind);
+        Self(
+            of_kind
+                .map(|metric| {
+                    let series = label_sets(metric)
+                        .into_iter()
+                        .map(|values| {
+                            let handle = register(&key(metric, &values));
+                            (values, handle)
+                        })
+                        .collect();
+                    (metric.name, series)
+                })
+                .collect(),
+        )
+    }
+
+    fn get(&self, metric: &'static Metric, values: &[&'static str]) -> &T {
+        self.0
+            .get(metric.name)
+            .and_then(|series| series.get(values))
+            .expect("the table lists every label value, and values come from its enums")
+    }
+}
+
+/// Every combination of the metric's label values.
+fn label_sets(metric: &Metric) -> Vec<Vec<&'static str>> {
+    metric.labels.iter().fold(vec![Vec::new()], |sets, label| {
+        let values = (label.values)();
+        sets.iter()
+            .flat_map(|set| {
+                values.iter().map(move |value| {
+                    let mut longer = set.clone();
+                    longer.push(*value);
+                    longer
+                })
+            })
+            .collect()
+    })
+}
+
+/// Failures by code. Codes come from a store, so both their number and their form are checked here.
+struct Failures {
+    recorder: PrometheusRecorder,
+    by_code: HashMap<String, Counter>,
+}
+
+impl Failures {
+    fn new(recorder: PrometheusRecorder) -> Self {
+        let mut failures = Self {
+            recorder,
+            by_code: HashMap::new(),
+        };
+        for code in table::EXPECTED_CODES {
+            failures.register(code);
+        }
+        failures
+    }
+
+    fn register(&mut self, code: &str) -> &Counter {
+        let counter = self
+            .recorder
+            .register_counter(&key(&table::TASKS_FAILED, &[code]), &METADATA);
+        self.by_code.entry(code.to_owned()).or_insert(counter)
+    }
+
+    fn count(&mut self, code: &str) {
+        let known = self.by_code.contains_key(code);
+        let code = if known || (is_code(code) && self.by_code.len() < FAILURE_CODES_MAX) {
+            code
+        } else {
+            OTHER_CODES
+        };
+        match self.by_code.get(code) {
+            Some(counter) => counter.increment(1),
+            None => self.register(code).increment(1),
+        }
+    }
+}
+
+/// Whether the text has the form of S3's error codes: `NoSuchKey`, `KMS.DisabledException`.
+fn is_code(code: &str) -> bool {
+    (1..=CODE_CHARS_MAX).contains(&code.len())
+        && code
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests;

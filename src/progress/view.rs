@@ -1,0 +1,259 @@
+//! What progress knows and how it puts it into words; no clock, no terminal.
+
+use tokio::time::Instant;
+
+use crate::event::Event;
+use crate::human;
+use crate::outcome::{Failure, TaskOutcome};
+use crate::pace::Pace;
+
+/// Failed rows that are told one by one; the report has them all.
+pub const FAILURES_TOLD_MAX: u64 = 10;
+
+/// Warnings that are told one by one.
+pub const WARNINGS_TOLD_MAX: u64 = 100;
+
+/// Characters of a key, and of a store's message, that a line shows.
+const TEXT_CHARS_MAX: usize = 200;
+
+/// A fold over the events of one run.
+#[derive(Debug, Default)]
+pub struct View {
+    phase: Phase,
+    rows_prepared: u64,
+    pace: Pace,
+    failed: u64,
+    failed_here: u64,
+    retries: u64,
+    throttles: u64,
+    in_flight: u64,
+    warnings: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Preparing,
+    Running,
+    Draining(String),
+    Finished,
+}
+
+impl View {
+    /// Takes one event. What comes back is a line that the operator should see now, whatever the style.
+    pub fn on(&mut self, event: &Event<'_>, now: Instant) -> Option<String> {
+        match event {
+            Event::Preparing { rows } => self.rows_prepared = *rows,
+            Event::Started { total, before } => {
+                self.pace.start(*total, before.settled(), now);
+                self.failed = before.failed_total();
+                self.phase = Phase::Running;
+            }
+            Event::TaskStarted => self.in_flight += 1,
+            Event::TaskEnded => self.in_flight = self.in_flight.saturating_sub(1),
+            Event::Retried { .. } => self.retries += 1,
+            Event::Throttled { .. } => self.throttles += 1,
+            Event::Settled { key, outcome } => {
+                self.pace.settle(now);
+                if let TaskOutcome::Failed(failure) = outcome {
+                    self.failed += 1;
+                    self.failed_here += 1;
+                    return self.failure_line(key, failure);
+                }
+            }
+            Event::Draining { reason, .. } => {
+                self.phase = Phase::Draining(human::sanitize(reason, TEXT_CHARS_MAX));
+            }
+            Event::Warning { message } => {
+                self.warnings += 1;
+                return self.warning_line(message);
+            }
+            Event::Finished => self.phase = Phase::Finished,
+            Event::Found { .. } | Event::Request { .. } => {}
+        }
+        None
+    }
+
+    fn failure_line(&self, key: &str, failure: &Failure) -> Option<String> {
+        let clean = |text| human::sanitize(text, TEXT_CHARS_MAX);
+        match self.failed_here {
+            ..=FAILURES_TOLD_MAX => Some(format!(
+                "failed: {}: {} ({}): {}",
+                clean(key),
+                clean(&failure.code),
+                failure.http_status,
+                clean(&failure.message)
+            )),
+            n if n == FAILURES_TOLD_MAX + 1 => {
+                Some("further failures are in the report".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn warning_line(&self, message: &str) -> Option<String> {
+        match self.warnings {
+            ..=WARNINGS_TOLD_MAX => Some(human::sanitize(message, 10 * TEXT_CHARS_MAX)),
+            n if n == WARNINGS_TOLD_MAX + 1 => {
+                Some("further warnings are counted but not shown".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// Rows of the manifest, once they are known.
+    pub fn total(&self) -> Option<u64> {
+        (self.phase != Phase::Preparing).then(|| self.pace.total())
+    }
+
+    /// Rows that have their outcome.
+    pub fn settled(&self) -> u64 {
+        self.pace.settled()
+    }
+
+    /// Where the run is, on one line.
+    pub fn line(&self, now: Instant) -> String {
+        let (phase, is_over) = match &self.phase {
+            Phase::Preparing => return self.preparing_line(),
+            Phase::Running => ("running".to_owned(), false),
+            Phase::Draining(reason) => (format!("draining ({reason})"), false),
+            Phase::Finished => ("finished".to_owned(), true),
+        };
+        let mut line = format!(
+            "{phase}: {} of {} rows ({:.1} %)",
+            human::count(self.pace.settled()),
+            human::count(self.pace.total()),
+            // Rounded down: 100 % is said when it is so.
+            (self.pace.ratio() * 1_000.0).floor() / 10.0,
+        );
+        if !is_over {
+            if let Some(rate) = self.pace.rate(now) {
+                line.push_str(&format!(", {}/s", rate_text(rate)));
+            }
+            if let Some(eta) = self.pace.eta(now) {
+                line.push_str(&format!(", {} left", human::duration(eta)));
+            }
+            line.push_str(&format!(", {} in flight", human::count(self.in_flight)));
+        }
+        line.push_str(&format!(", {} failed", human::count(self.failed)));
+        if self.retries > 0 {
+            let noun = if self.retries == 1 {
+                "retry"
+            } else {
+                "retries"
+            };
+            line.push_str(&format!(", {} {noun}", human::count(self.retries)));
+        }
+        if self.throttles > 0 {
+            line.push_str(&format!(", throttled {}x", human::count(self.throttles)));
+        }
+        line
+    }
+
+    fn preparing_line(&self) -> String {
+        match self.rows_prepared {
+            0 => "preparing".to_owned(),
+            rows => format!("preparing: {} checked", human::count_of(rows, "row")),
+        }
+    }
+}
+
+fn rate_text(rate: f64) -> String {
+    if rate < 10.0 {
+        format!("{rate:.1}")
+    } else {
+        human::count(rate.round() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::outcome::{SkipReason, Tally};
+
+    fn failed(code: &str, message: &str) -> TaskOutcome {
+        TaskOutcome::Failed(Failure {
+            code: code.to_owned(),
+            http_status: 403,
+            message: message.to_owned(),
+        })
+    }
+
+    const SKIPPED: TaskOutcome = TaskOutcome::Skipped(SkipReason::AlreadyEncrypted);
+
+    #[test]
+    fn one_line_tells_where_the_run_is() {
+        let (mut view, start) = (View::default(), Instant::now());
+        assert_eq!(view.line(start), "preparing");
+        view.on(&Event::Preparing { rows: 12_000 }, start);
+        assert_eq!(view.line(start), "preparing: 12,000 rows checked");
+        assert_eq!(view.total(), None);
+
+        let mut before = Tally::default();
+        before.add(&failed("AccessDenied", ""));
+        let started = Event::Started {
+            total: 10_001,
+            before: &before,
+        };
+        view.on(&started, start);
+        assert_eq!(view.total(), Some(10_001));
+        assert_eq!(
+            view.line(start),
+            "running: 1 of 10,001 rows (0.0 %), 0 in flight, 1 failed"
+        );
+        view.on(&Event::TaskStarted, start);
+        for i in 1..=1_000 {
+            let settled = Event::Settled {
+                key: "k",
+                outcome: &SKIPPED,
+            };
+            view.on(&settled, start + Duration::from_millis(10 * i));
+        }
+        let now = start + Duration::from_secs(10);
+        assert_eq!(
+            view.line(now),
+            "running: 1,001 of 10,001 rows (10.0 %), 100/s, 1m 30s left, 1 in flight, 1 failed"
+        );
+        let draining = Event::Draining {
+            reason: "SIGTERM",
+            in_flight: 1,
+        };
+        view.on(&draining, now);
+        assert!(view.line(now).starts_with("draining (SIGTERM): 1,001 of"));
+        view.on(&Event::Finished, now);
+        assert_eq!(
+            view.line(now),
+            "finished: 1,001 of 10,001 rows (10.0 %), 1 failed"
+        );
+    }
+
+    #[test]
+    fn the_first_failures_are_told_and_then_the_report_is_named() {
+        let (mut view, now) = (View::default(), Instant::now());
+        let outcome = failed("Access\u{1b}Denied", "no\nway");
+        let event = Event::Settled {
+            key: "a\u{1b}[2Jb\r\n",
+            outcome: &outcome,
+        };
+        let told: Vec<String> = (0..100).filter_map(|_| view.on(&event, now)).collect();
+        assert_eq!(told.len() as u64, FAILURES_TOLD_MAX + 1);
+        assert_eq!(
+            told[0],
+            "failed: a\\u{1b}[2Jb\\r\\n: Access\\u{1b}Denied (403): no\\nway"
+        );
+        assert!(told[10].contains("report"), "{told:?}");
+    }
+
+    #[test]
+    fn warnings_are_told_up_to_their_bound() {
+        let (mut view, now) = (View::default(), Instant::now());
+        let event = Event::Warning {
+            message: "the bucket has ACLs",
+        };
+        let told: Vec<String> = (0..1_000).filter_map(|_| view.on(&event, now)).collect();
+        assert_eq!(told.len() as u64, WARNINGS_TOLD_MAX + 1);
+        assert_eq!(told[0], "the bucket has ACLs");
+    }
+}

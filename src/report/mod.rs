@@ -1,0 +1,420 @@
+//! The completion report, exactly as S3 Batch Operations writes it, so that tools that read theirs read ours.
+//!
+//! ```text
+//! <root>/job-<id>/manifest.json            what there is, with MD5s; written last, so that it means "complete"
+//! <root>/job-<id>/manifest.json.md5        its MD5 in hex
+//! <root>/job-<id>/results/<40 hex>.csv     the rows that succeeded (skipped ones among them)
+//! <root>/job-<id>/results/<40 hex>.csv     the rows that failed
+//! ```
+//!
+//! Columns are `Bucket, Key, VersionId, TaskStatus, HTTPStatusCode, ErrorCode, ResultMessage`. `ReportSchema` in
+//! `manifest.json` names the last but two in the other order: so does S3's, and the rows that it writes are as ours.
+//! Keys are URL-encoded as in S3's manifests. Names are derived from the job, so writing a report again
+//! overwrites it with the same content but the date. Nothing is kept in memory but buffers.
+//! Source: S3 User Guide, "Examples: S3 Batch Operations completion reports".
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use md5::{Digest as _, Md5};
+use serde::Serialize;
+use sha2::Sha256;
+use thiserror::Error;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::outcome::TaskOutcome;
+
+/// Source: S3 User Guide, field *Format* of a report's manifest.
+const FORMAT: &str = "Report_CSV_20180820";
+/// S3's own text, whose order of the two codes is not that of the rows.
+const SCHEMA: &str = "Bucket, Key, VersionId, TaskStatus, ErrorCode, HTTPStatusCode, ResultMessage";
+/// Hex digits in the name of a result file, as S3 has them.
+const RESULT_NAME_HEX: usize = 40;
+/// Buffer before each result file.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Which rows a report lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every settled row.
+    All,
+    /// Rows that failed.
+    Failed,
+}
+
+/// Where the report will be read, which `manifest.json` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// A directory: the bucket is empty, keys are relative to the report's root.
+    Directory,
+    /// A bucket: keys begin with the prefix as it is given, with its `/` where it has one.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// The prefix; may be empty.
+        prefix: String,
+    },
+}
+
+/// The report could not be written.
+#[derive(Debug, Error)]
+#[error("cannot write the report: {}: {source}", path.display())]
+pub struct ReportError {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+fn failed_at(path: &Path) -> impl Fn(io::Error) -> ReportError + '_ {
+    |source| ReportError {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// A report that is complete on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Path of `manifest.json`.
+    pub manifest_path: PathBuf,
+    /// Every file, in the order in which they should be published: `manifest.json` is the last.
+    pub files: Vec<ReportFile>,
+}
+
+/// One file of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportFile {
+    /// Name relative to the report's root, with `/`: `job-<id>/manifest.json`.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// Writes one report, row by row.
+pub struct ReportWriter {
+    root: PathBuf,
+    job: String,
+    bucket: String,
+    scope: Scope,
+    destination: Destination,
+    succeeded: Results,
+    failed: Results,
+}
+
+impl ReportWriter {
+    /// Begins the report of job `job_id` over objects of `bucket`. An earlier report of the job stays until
+    /// [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// The directories can't be made.
+    pub fn create(
+        root: &Path,
+        job_id: &str,
+        bucket: &str,
+        scope: Scope,
+        destination: Destination,
+    ) -> Result<Self, ReportError> {
+        let job = format!("job-{job_id}");
+        let results = root.join(&job).join("results");
+        fs::create_dir_all(&results).map_err(failed_at(&results))?;
+        Ok(Self {
+            succeeded: Results::new(&results, &job, "succeeded"),
+            failed: Results::new(&results, &job, "failed"),
+            root: root.to_owned(),
+            job,
+            bucket: bucket.to_owned(),
+            scope,
+            destination,
+        })
+    }
+
+    /// Adds a settled row; rows outside the scope are passed over.
+    ///
+    /// # Errors
+    /// The file can't be written, as when the disk is full.
+    pub fn row(
+        &mut self,
+        key: &str,
+        version_id: Option<&str>,
+        outcome: &TaskOutcome,
+    ) -> Result<(), ReportError> {
+        let status;
+        let (results, http_status, code, message) = match outcome {
+            TaskOutcome::Failed(failure) => {
+                status = failure.http_status.to_string();
+                (
+                    &mut self.failed,
+                    status.as_str(),
+                    one_line(&failure.code),
+                    one_line(&failure.message),
+                )
+            }
+            _ if self.scope == Scope::Failed => return Ok(()),
+            TaskOutcome::Succeeded { .. } => (
+                &mut self.succeeded,
+                "200",
+                String::new(),
+                "Successful".to_owned(),
+            ),
+            TaskOutcome::Skipped(reason) => (
+                &mut self.succeeded,
+                "200",
+                String::new(),
+                reason.message().to_owned(),
+            ),
+        };
+        results.row([
+            &self.bucket,
+            &url_encode(key),
+            version_id.unwrap_or_default(),
+            results.status,
+            http_status,
+            &code,
+            &message,
+        ])
+    }
+
+    /// Puts everything in its place, `manifest.json` last.
+    ///
+    /// # Errors
+    /// A file can't be written. What an earlier run of the same job has left may then be without its `manifest.json`.
+    pub fn finish(self) -> Result<Report, ReportError> {
+        let folder = self.root.join(&self.job);
+        let manifest_path = folder.join("manifest.json");
+        let md5_path = folder.join("manifest.json.md5");
+        let (succeeded, failed) = (self.succeeded.close()?, self.failed.close()?);
+        // A manifest must never name a file of another writing.
+        remove(&manifest_path)?;
+        remove(&md5_path)?;
+        let mut files = Vec::new();
+        let mut results = Vec::new();
+        for closed in [succeeded, failed] {
+            let Some(md5) = closed.publish()? else {
+                continue;
+            };
+            let name = format!("{}/results/{}", self.job, closed.file_name);
+            let (bucket, prefix) = match &self.destination {
+                Destination::Directory => ("", ""),
+                Destination::S3 { bucket, prefix } => (bucket.as_str(), prefix.as_str()),
+            };
+            results.push(ManifestResult {
+                status: closed.status,
+                bucket: bucket.to_owned(),
+                md5,
+                key: format!("{prefix}{name}"),
+            });
+            files.push(ReportFile {
+                name,
+                path: closed.path,
+            });
+        }
+        let manifest = manifest_json(results);
+        write_whole(&md5_path, hex(&Md5::digest(&manifest)).as_bytes())?;
+        write_whole(&manifest_path, &manifest)?;
+        for path in [&md5_path, &manifest_path] {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            files.push(ReportFile {
+                name: format!("{}/{file}", self.job),
+                path: path.clone(),
+            });
+        }
+        Ok(Report {
+            manifest_path,
+            files,
+        })
+    }
+}
+
+/// `manifest.json` of a report, in S3's order of fields.
+#[derive(Serialize)]
+struct Manifest {
+    #[serde(rename = "Format")]
+    format: &'static str,
+    #[serde(rename = "ReportCreationDate")]
+    created: String,
+    #[serde(rename = "Results")]
+    results: Vec<ManifestResult>,
+    #[serde(rename = "ReportSchema")]
+    schema: &'static str,
+}
+
+#[derive(Serialize)]
+struct ManifestResult {
+    #[serde(rename = "TaskExecutionStatus")]
+    status: &'static str,
+    #[serde(rename = "Bucket")]
+    bucket: String,
+    #[serde(rename = "MD5Checksum")]
+    md5: String,
+    #[serde(rename = "Key")]
+    key: String,
+}
+
+fn manifest_json(results: Vec<ManifestResult>) -> Vec<u8> {
+    let manifest = Manifest {
+        format: FORMAT,
+        created: OffsetDateTime::now_utc()
+            .format(&Rfc3339)
+            .expect("the present has a year of four digits"),
+        results,
+        schema: SCHEMA,
+    };
+    serde_json::to_vec_pretty(&manifest).expect("strings and lists are always JSON")
+}
+
+/// One result file, which comes into being with its first row.
+struct Results {
+    status: &'static str,
+    file_name: String,
+    path: PathBuf,
+    partial: PathBuf,
+    csv: Option<csv::Writer<Hashed<BufWriter<File>>>>,
+}
+
+impl Results {
+    fn new(folder: &Path, job: &str, status: &'static str) -> Self {
+        let name = hex(&Sha256::digest(format!("reseal report\n{job}\n{status}")));
+        let file_name = format!("{}.csv", &name[..RESULT_NAME_HEX]);
+        Self {
+            status,
+            path: folder.join(&file_name),
+            partial: folder.join(format!("{file_name}.partial")),
+            file_name,
+            csv: None,
+        }
+    }
+
+    fn row(&mut self, fields: [&str; 7]) -> Result<(), ReportError> {
+        if self.csv.is_none() {
+            let file = File::create(&self.partial).map_err(failed_at(&self.partial))?;
+            let hashed = Hashed {
+                inner: BufWriter::with_capacity(BUFFER_BYTES, file),
+                md5: Md5::new(),
+            };
+            self.csv = Some(csv::Writer::from_writer(hashed));
+        }
+        let csv = self.csv.as_mut().expect("made above");
+        csv.write_record(fields)
+            .map_err(io::Error::from)
+            .map_err(failed_at(&self.partial))
+    }
+
+    /// Everything on disk, under the partial name.
+    fn close(self) -> Result<Closed, ReportError> {
+        let md5 = match self.csv {
+            None => None,
+            Some(csv) => {
+                let failed = failed_at(&self.partial);
+                let hashed = csv.into_inner().map_err(|e| failed(e.into_error()))?;
+                let file = hashed
+                    .inner
+                    .into_inner()
+                    .map_err(|e| failed(e.into_error()))?;
+                file.sync_all().map_err(&failed)?;
+                Some(hex(&hashed.md5.finalize()))
+            }
+        };
+        Ok(Closed {
+            status: self.status,
+            file_name: self.file_name,
+            path: self.path,
+            partial: self.partial,
+            md5,
+        })
+    }
+}
+
+/// A result file whose rows are all on disk.
+struct Closed {
+    status: &'static str,
+    file_name: String,
+    path: PathBuf,
+    partial: PathBuf,
+    md5: Option<String>,
+}
+
+impl Closed {
+    /// Gives the file its name, and tells its MD5 in hex. Without rows there is no file, nor one of an earlier writing.
+    fn publish(&self) -> Result<Option<String>, ReportError> {
+        match &self.md5 {
+            Some(_) => fs::rename(&self.partial, &self.path).map_err(failed_at(&self.path))?,
+            None => remove(&self.path)?,
+        }
+        Ok(self.md5.clone())
+    }
+}
+
+/// Hashes what passes through.
+struct Hashed<W> {
+    inner: W,
+    md5: Md5,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.md5.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Synced before it is renamed, so that the name never stands for half a file.
+fn write_whole(path: &Path, content: &[u8]) -> Result<(), ReportError> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let mut file = File::create(&partial).map_err(failed_at(&partial))?;
+    file.write_all(content).map_err(failed_at(&partial))?;
+    file.sync_all().map_err(failed_at(&partial))?;
+    fs::rename(&partial, path).map_err(failed_at(path))
+}
+
+fn remove(path: &Path) -> Result<(), ReportError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed_at(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A key as S3's manifests and reports spell it: `/` and the unreserved characters of Java's `URLEncoder` as they are,
+/// a space as `+`, every other byte as `%XX`.
+/// Source: S3 User Guide, "Amazon S3 Inventory list", field *Key name*: URL-encoded; `~` is seen as `%7E`.
+pub fn url_encode(key: &str) -> String {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut encoded = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'*' => {
+                encoded.push(char::from(byte));
+            }
+            b' ' => encoded.push('+'),
+            _ => {
+                encoded.push('%');
+                encoded.push(char::from(HEX[usize::from(byte >> 4)]));
+                encoded.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+        }
+    }
+    encoded
+}
+
+/// A store's text without line breaks and other control characters: a report has one row on a line.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::outcome::{Failure, Method, SkipReason};
+
+const COPIED: TaskOutcome = TaskOutcome::Succeeded {
+    method: Method::Copy,
+    bytes: 1,
+};
+
+fn failed(code: &str, http_status: u16, message: &str) -> TaskOutcome {
+    TaskOutcome::Failed(Failure {
+        code: code.to_owned(),
+        http_status,
+        message: message.to_owned(),
+    })
+}
+
+/// Writes a report of three kinds of rows.
+fn write(root: &Path, scope: Scope, destination: Destination) -> Report {
+    let mut report =
+        ReportWriter::create(root, "f00d", "photos", scope, destination).expect("create");
+    let rows = [
+        ("a b/é~.jpg", Some("v1"), COPIED),
+        (
+            "plain",
+            None,
+            TaskOutcome::Skipped(SkipReason::NoncurrentVersion),
+        ),
+        (
+            "x,y",
+            None,
+            failed("AccessDenied", 403, "Access \"Denied\",\r\nreally"),
+        ),
+        ("gone", Some("null"), failed("NoAnswer", 0, "")),
+    ];
+    for (key, version, outcome) in &rows {
+        report.row(key, *version, outcome).expect("row");
+    }
+    report.finish().expect("finish")
+}
+
+fn manifest(report: &Report) -> Value {
+    let text = fs::read(&report.manifest_path).expect("manifest.json");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+/// The content of the result file with that status, its MD5 checked.
+fn results(root: &Path, report: &Report, status: &str) -> String {
+    let manifest = manifest(report);
+    let results = manifest["Results"].as_array().expect("a list");
+    let entry = results
+        .iter()
+        .find(|entry| entry["TaskExecutionStatus"] == status)
+        .expect("the status is listed");
+    let content = fs::read(root.join(entry["Key"].as_str().expect("Key"))).expect("the file");
+    assert_eq!(entry["MD5Checksum"], hex(&Md5::digest(&content)));
+    String::from_utf8(content).expect("UTF-8")
+}
+
+#[test]
+fn rows_are_written_as_s3_writes_them() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let report = write(root.path(), Scope::All, Destination::Directory);
+    assert_eq!(
+        results(root.path(), &report, "succeeded"),
+        "photos,a+b/%C3%A9%7E.jpg,v1,succeeded,200,,Successful\n\
+         photos,plain,,succeeded,200,,\"Skipped: not the current version, a copy would make it current\"\n"
+    );
+    assert_eq!(
+        results(root.path(), &report, "failed"),
+        "photos,x%2Cy,,failed,403,AccessDenied,\"Access \"\"Denied\"\",  really\"\n\
+         photos,gone,null,failed,0,NoAnswer,\n"
+    );
+}
+
+#[test]
+fn the_manifest_names_every_file_and_comes_last() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let report = write(root.path(), Scope::All, Destination::Directory);
+    let manifest = manifest(&report);
+    assert_eq!(manifest["Format"], "Report_CSV_20180820");
+    assert_eq!(
+        manifest["ReportSchema"],
+        "Bucket, Key, VersionId, TaskStatus, ErrorCode, HTTPStatusCode, ResultMessage"
+    );
+    let created = manifest["ReportCreationDate"].as_str().expect("a date");
+    let age =
+        OffsetDateTime::now_utc() - OffsetDateTime::parse(created, &Rfc3339).expect("RFC 3339");
+    assert!((0..60).contains(&age.whole_seconds()), "{created}");
+    for entry in manifest["Results"].as_array().expect("a list") {
+        assert_eq!(entry["Bucket"], "");
+        let key = entry["Key"].as_str().expect("Key");
+        let hex = key
+            .strip_prefix("job-f00d/results/")
+            .and_then(|name| name.strip_suffix(".csv"))
+            .expect("the layout");
+        assert_eq!(hex.len(), 40);
+        assert!(hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    }
+    let names: Vec<&str> = report.files.iter().map(|f| f.name.as_str()).collect();
+    assert_eq!(names.len(), 4);
+    assert_eq!(
+        names[2..],
+        ["job-f00d/manifest.json.md5", "job-f00d/manifest.json"]
+    );
+    for file in &report.files {
+        assert_eq!(file.path, root.path().join(&file.name));
+        assert!(file.path.is_file(), "{}", file.name);
+    }
+    let text = fs::read(&report.manifest_path).expect("manifest.json");
+    let md5 = fs::read_to_string(root.path().join("job-f00d/manifest.json.md5")).expect("md5");
+    assert_eq!(md5, hex(&Md5::digest(text)));
+}
+
+#[test]
+fn on_s3_keys_are_whole_and_the_bucket_is_named() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let destination = Destination::S3 {
+        bucket: "reports".to_owned(),
+        prefix: "re/seal/".to_owned(),
+    };
+    let report = write(root.path(), Scope::Failed, destination);
+    let manifest = manifest(&report);
+    let results = manifest["Results"].as_array().expect("a list");
+    assert_eq!(results.len(), 1, "only failed rows were asked for");
+    assert_eq!(results[0]["Bucket"], "reports");
+    let wanted = format!("re/seal/{}", report.files[0].name);
+    assert_eq!(results[0]["Key"], wanted.as_str());
+}
+
+#[test]
+fn writing_again_changes_nothing_but_the_date_and_leaves_nothing_behind() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let first = write(root.path(), Scope::All, Destination::Directory);
+    let before = manifest(&first);
+    let second = write(root.path(), Scope::All, Destination::Directory);
+    assert_eq!(first, second);
+    assert_eq!(before["Results"], manifest(&second)["Results"]);
+    // Now without succeeded rows: their file of the earlier writing goes.
+    let third = write(root.path(), Scope::Failed, Destination::Directory);
+    assert_eq!(
+        manifest(&third)["Results"].as_array().map(Vec::len),
+        Some(1)
+    );
+    let left = fs::read_dir(root.path().join("job-f00d/results")).expect("results");
+    assert_eq!(left.count(), 1);
+}
+
+#[test]
+fn until_it_is_finished_the_earlier_report_stands() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let report = write(root.path(), Scope::All, Destination::Directory);
+    let mut next = ReportWriter::create(
+        root.path(),
+        "f00d",
+        "photos",
+        Scope::All,
+        Destination::Directory,
+    )
+    .expect("create");
+    for i in 0..10_000 {
+        next.row(&format!("key-{i}"), None, &COPIED).expect("row");
+    }
+    drop(next);
+    assert_eq!(
+        results(root.path(), &report, "succeeded").lines().count(),
+        2
+    );
+}
+
+#[test]
+fn what_cannot_be_written_is_named() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let file = root.path().join("file");
+    fs::write(&file, "").expect("write");
+    let error = ReportWriter::create(&file, "f00d", "b", Scope::All, Destination::Directory)
+        .err()
+        .expect("a file is no directory")
+        .to_string();
+    assert!(error.contains("job-f00d"), "{error}");
+}
+
+/// What a reader of S3's reports does: `+` is a space, `%XX` a byte.
+fn decode(key: &str) -> Vec<u8> {
+    let bytes = key.as_bytes();
+    let (mut decoded, mut i) = (Vec::new(), 0);
+    while i < bytes.len() {
+        match bytes[i] {
+            b'+' => decoded.push(b' '),
+            b'%' => {
+                decoded.push(u8::from_str_radix(&key[i + 1..i + 3], 16).expect("two hex digits"));
+                i += 2;
+            }
+            byte => decoded.push(byte),
+        }
+        i += 1;
+    }
+    decoded
+}
+
+proptest! {
+    #[test]
+    fn keys_survive_their_encoding(key in "\\PC*|[\\x00-\\x7f]{0,40}") {
+        let encoded = url_encode(&key);
+        prop_assert!(encoded.bytes().all(|b| b.is_ascii_graphic() && b != b',' && b != b'"'));
+        prop_assert_eq!(decode(&encoded), key.as_bytes());
+    }
+}

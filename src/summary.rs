@@ -1,0 +1,412 @@
+//! What a run comes to: one object for programs, a few lines for a person.
+//!
+//! Rows are counted over the **whole job**: what earlier runs settled and what this one did, so that
+//! `total = succeeded + skipped + failed + rows not settled` whatever was interrupted in between. `already_settled` says
+//! how many of them came from earlier runs; `bytes`, `methods`, `skips` and `failures` follow the rows. Requests,
+//! retries, throttles and time are those of **this run**.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::event::Event;
+use crate::exit::Exit;
+use crate::human;
+use crate::outcome::Tally;
+
+/// Failure codes that the text names; JSON and the report have all.
+const CODES_SHOWN_MAX: usize = 10;
+
+/// The summary, with the field names of `--output json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// The job.
+    pub job_id: String,
+    /// `complete`, `interrupted` or `failed`: [`Exit::status`].
+    pub status: &'static str,
+    /// The target's name on the command line.
+    pub target: String,
+    /// Rows of the manifest; 0 when the run ended before it was validated.
+    pub total: u64,
+    /// Rows that were rewritten.
+    pub succeeded: u64,
+    /// Rows that needed nothing.
+    pub skipped: u64,
+    /// Rows that were not rewritten.
+    pub failed: u64,
+    /// Rows among these three that earlier runs had settled.
+    pub already_settled: u64,
+    /// Size of the rewritten objects, in bytes.
+    pub bytes: u64,
+    /// Duration of this run, in seconds.
+    pub elapsed_seconds: f64,
+    /// Requests that this run sent again.
+    pub retries: u64,
+    /// Answers that asked this run for fewer requests.
+    pub throttles: u64,
+    /// Requests of this run by operation, retries included.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// Rewritten rows by method.
+    pub methods: BTreeMap<&'static str, u64>,
+    /// Skipped rows by reason.
+    pub skips: BTreeMap<&'static str, u64>,
+    /// Failed rows by code.
+    pub failures: BTreeMap<String, u64>,
+    /// Path or URL of the report's `manifest.json`, when one was written.
+    pub report: Option<String>,
+}
+
+/// Counts a run's events for its [`Summary`].
+#[derive(Debug)]
+pub struct Collector {
+    begun: Instant,
+    total: u64,
+    already_settled: u64,
+    tally: Tally,
+    retries: u64,
+    throttles: u64,
+    requests: BTreeMap<&'static str, u64>,
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Collector {
+    /// The run begins now.
+    pub fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            total: 0,
+            already_settled: 0,
+            tally: Tally::default(),
+            retries: 0,
+            throttles: 0,
+            requests: BTreeMap::new(),
+        }
+    }
+
+    /// Takes one event.
+    pub fn on(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Started { total, before } => {
+                self.total = *total;
+                self.already_settled = before.settled();
+                self.tally = (*before).clone();
+            }
+            Event::Settled { outcome, .. } => self.tally.add(outcome),
+            Event::Request { operation, .. } => {
+                *self.requests.entry(operation.name()).or_default() += 1;
+            }
+            Event::Retried { .. } => self.retries += 1,
+            Event::Throttled { .. } => self.throttles += 1,
+            Event::Preparing { .. }
+            | Event::TaskStarted
+            | Event::TaskEnded
+            | Event::Found { .. }
+            | Event::Draining { .. }
+            | Event::Warning { .. }
+            | Event::Finished => {}
+        }
+    }
+
+    /// Counts of the whole job so far.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// The summary of a run that ends now, in that way.
+    pub fn summary(
+        &self,
+        job_id: &str,
+        target: &str,
+        exit: Exit,
+        report: Option<String>,
+    ) -> Summary {
+        let tally = &self.tally;
+        Summary {
+            job_id: job_id.to_owned(),
+            status: exit.status(),
+            target: target.to_owned(),
+            total: self.total,
+            succeeded: tally.succeeded_total(),
+            skipped: tally.skipped_total(),
+            failed: tally.failed_total(),
+            already_settled: self.already_settled,
+            bytes: tally.bytes,
+            elapsed_seconds: milliseconds(self.begun.elapsed()),
+            retries: self.retries,
+            throttles: self.throttles,
+            requests: self.requests.clone(),
+            methods: named(&tally.succeeded, |method| method.name()),
+            skips: named(&tally.skipped, |reason| reason.name()),
+            failures: tally.failed.clone(),
+            report,
+        }
+    }
+}
+
+/// Seconds, to the millisecond: what is finer is noise.
+fn milliseconds(d: Duration) -> f64 {
+    (d.as_secs_f64() * 1_000.0).round() / 1_000.0
+}
+
+fn named<K: Copy>(
+    counts: &BTreeMap<K, u64>,
+    name: impl Fn(K) -> &'static str,
+) -> BTreeMap<&'static str, u64> {
+    counts.iter().map(|(key, n)| (name(*key), *n)).collect()
+}
+
+impl Summary {
+    /// Rows that have no outcome yet.
+    pub fn remaining(&self) -> u64 {
+        self.total
+            .saturating_sub(self.succeeded + self.skipped + self.failed)
+    }
+
+    /// One object on one line, as `--output json` prints it.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a struct of numbers, strings and maps is always JSON")
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self.status {
+            "interrupted" => Some(format!(
+                "{} not settled yet; the same command continues",
+                human::count_of(self.remaining(), "row")
+            )),
+            "failed" => Some(
+                "what is settled is kept; remove the cause, then the same command continues"
+                    .to_owned(),
+            ),
+            _ if self.failed > 0 => Some(match &self.report {
+                Some(_) => "look at the failed rows in the report; the same command does not try them again".to_owned(),
+                None => "run the same command with --report to see which rows failed".to_owned(),
+            }),
+            _ => None,
+        }
+    }
+
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines = vec![
+            ("job", self.job_id.clone()),
+            ("status", self.status.to_owned()),
+            ("target", self.target.clone()),
+            ("rows", human::count(self.total)),
+            (
+                "  succeeded",
+                with_parts(self.succeeded, &self.methods, Some(self.bytes)),
+            ),
+            ("  skipped", with_parts(self.skipped, &self.skips, None)),
+            ("  failed", human::count(self.failed)),
+        ];
+        if self.remaining() > 0 {
+            lines.push(("  not settled", human::count(self.remaining())));
+        }
+        if self.already_settled > 0 {
+            let rows = human::count(self.already_settled);
+            lines.push(("earlier runs", format!("{rows} of the settled rows")));
+        }
+        lines.push(("time", self.time()));
+        let requests: u64 = self.requests.values().sum();
+        lines.push(("requests", with_parts(requests, &self.requests, None)));
+        if self.retries > 0 || self.throttles > 0 {
+            let (retries, throttles) = (human::count(self.retries), human::count(self.throttles));
+            lines.push(("retries", format!("{retries}, throttled {throttles}x")));
+        }
+        if let Some(report) = &self.report {
+            lines.push(("report", human::sanitize(report, usize::MAX)));
+        }
+        lines
+    }
+
+    fn time(&self) -> String {
+        let elapsed = human::duration(Duration::from_secs_f64(self.elapsed_seconds));
+        let here = (self.succeeded + self.skipped + self.failed) - self.already_settled;
+        if self.elapsed_seconds < 1.0 || here == 0 {
+            return elapsed;
+        }
+        let rate = here as f64 / self.elapsed_seconds;
+        format!("{elapsed}, {rate:.1} rows/s")
+    }
+
+    fn failure_lines(&self) -> Vec<String> {
+        let mut by_count: Vec<(&String, u64)> =
+            self.failures.iter().map(|(code, n)| (code, *n)).collect();
+        by_count.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        let hidden: u64 = by_count.iter().skip(CODES_SHOWN_MAX).map(|(_, n)| n).sum();
+        let mut lines: Vec<String> = by_count
+            .iter()
+            .take(CODES_SHOWN_MAX)
+            .map(|(code, n)| format!("{:>10}  {}", human::count(*n), human::sanitize(code, 100)))
+            .collect();
+        if hidden > 0 {
+            lines.push(format!("{:>10}  with other codes", human::count(hidden)));
+        }
+        lines
+    }
+}
+
+/// `12 (copy 10, other 2), 3.0 MiB`
+fn with_parts(n: u64, parts: &BTreeMap<&'static str, u64>, bytes: Option<u64>) -> String {
+    let mut text = human::count(n);
+    if n > 0 && !parts.is_empty() {
+        let parts: Vec<String> = parts
+            .iter()
+            .map(|(name, n)| format!("{name} {}", human::count(*n)))
+            .collect();
+        text.push_str(&format!(" ({})", parts.join(", ")));
+    }
+    if let Some(bytes) = bytes.filter(|bytes| *bytes > 0) {
+        text.push_str(&format!(", {}", human::bytes(bytes)));
+    }
+    text
+}
+
+/// For a person: `--output text`.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in self.lines() {
+            writeln!(f, "{name:<14}{value}")?;
+            if name == "  failed" {
+                for line in self.failure_lines() {
+                    writeln!(f, "    {line}")?;
+                }
+            }
+        }
+        if let Some(hint) = self.hint() {
+            writeln!(f, "hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Operation, ResponseClass, Throttler};
+    use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
+
+    fn failed(code: &str) -> TaskOutcome {
+        TaskOutcome::Failed(Failure {
+            code: code.to_owned(),
+            http_status: 403,
+            message: String::new(),
+        })
+    }
+
+    const COPIED: TaskOutcome = TaskOutcome::Succeeded {
+        method: Method::Copy,
+        bytes: 1_000_000,
+    };
+
+    /// Ten rows; three settled before, four now.
+    fn collector() -> Collector {
+        let mut collector = Collector::new();
+        let mut before = Tally::default();
+        for outcome in [
+            COPIED,
+            failed("AccessDenied"),
+            TaskOutcome::Skipped(SkipReason::DeleteMarker),
+        ] {
+            before.add(&outcome);
+        }
+        let (operation, class) = (Operation::CopyObject, ResponseClass::Ok);
+        let started = Event::Started {
+            total: 10,
+            before: &before,
+        };
+        let request = Event::Request {
+            operation,
+            class,
+            elapsed: Duration::ZERO,
+        };
+        for event in [
+            started,
+            request.clone(),
+            request,
+            Event::Retried { operation, class },
+            Event::Throttled { by: Throttler::S3 },
+        ] {
+            collector.on(&event);
+        }
+        for outcome in [COPIED, COPIED, failed("AccessDenied"), failed("NoSuchKey")] {
+            let key = "k";
+            collector.on(&Event::Settled {
+                key,
+                outcome: &outcome,
+            });
+        }
+        collector
+    }
+
+    #[test]
+    fn rows_are_of_the_whole_job_and_requests_of_this_run() {
+        let summary = collector().summary("f00d", "sse-kms", Exit::Interrupted, None);
+        let mut json: serde_json::Value =
+            serde_json::from_str(&summary.to_json()).expect("one JSON object");
+        assert!(
+            json["elapsed_seconds"]
+                .take()
+                .as_f64()
+                .is_some_and(|s| s < 60.0)
+        );
+        let expected = serde_json::json!({
+            "job_id": "f00d", "status": "interrupted", "target": "sse-kms", "total": 10,
+            "succeeded": 3, "skipped": 1, "failed": 3, "already_settled": 3, "bytes": 3_000_000,
+            "elapsed_seconds": null, "retries": 1, "throttles": 1, "requests": {"CopyObject": 2},
+            "methods": {"copy": 3}, "skips": {"delete-marker": 1},
+            "failures": {"AccessDenied": 2, "NoSuchKey": 1}, "report": null,
+        });
+        assert_eq!(json, expected);
+        assert_eq!(summary.remaining(), 3);
+        assert!(!summary.to_json().contains('\n'));
+    }
+
+    #[test]
+    fn the_text_says_what_happened_and_what_to_do() {
+        let report = Some("out/job-f00d/manifest.json".to_owned());
+        let mut summary = collector().summary("f00d", "sse-kms", Exit::Interrupted, report);
+        summary.elapsed_seconds = 2.0;
+        let expected = "\
+job           f00d
+status        interrupted
+target        sse-kms
+rows          10
+  succeeded   3 (copy 3), 2.9 MiB
+  skipped     1 (delete-marker 1)
+  failed      3
+             2  AccessDenied
+             1  NoSuchKey
+  not settled 3
+earlier runs  3 of the settled rows
+time          2.0s, 2.0 rows/s
+requests      2 (CopyObject 2)
+retries       1, throttled 1x
+report        out/job-f00d/manifest.json
+hint: 3 rows not settled yet; the same command continues
+";
+        assert_eq!(summary.to_string(), expected);
+    }
+
+    #[test]
+    fn the_hint_follows_the_status() {
+        let with = |exit, report: Option<&str>| {
+            collector()
+                .summary("f00d", "sse-s3", exit, report.map(str::to_owned))
+                .hint()
+                .unwrap_or_default()
+        };
+        assert!(with(Exit::RowsFailed, Some("r")).contains("in the report"));
+        assert!(with(Exit::RowsFailed, None).contains("--report"));
+        assert!(with(Exit::JobFailed, None).contains("remove the cause"));
+        let clean = Collector::new().summary("f00d", "sse-s3", Exit::Complete, None);
+        assert_eq!(clean.hint(), None);
+    }
+}
