@@ -1,1 +1,105 @@
-//! manifest
+//! The list of objects: CSV manifests of S3 Batch Operations and inventories of S3 Inventory, out of local files.
+//!
+//! ```text
+//! Source (CSV | Inventory) ─parts→ Preparation ─→ Prepared (in the state) ─→ RowReader ─→ ManifestEntry …
+//! ```
+//!
+//! The way of a manifest: [`Source::detect`] looks what the named file is; [`Preparation`] reads all of it once, finds
+//! every fault, counts the rows and pins the content; [`RowReader`] hands out the rows, as often as a job is resumed,
+//! and notices when they are no longer the rows that were prepared.
+//!
+//! Nothing here knows S3's requests or `async`: whoever owns them fetches a part into a file and comes here with its
+//! path. Everything streams: memory holds a record, buffers and the list of an inventory's data files.
+//!
+//! The rules for rows:
+//! - All rows are of one bucket, and as wide as the first row or as the inventory's `fileSchema` says.
+//! - Keys are URL-encoded, `+` is a space. Everything else stands as it is.
+//! - A CSV row names a version or, where the third column is missing or empty, the current one. An empty version id in
+//!   an inventory of all versions is the null version, whose id is the word `null`.
+//! - Columns that an inventory may have and that we only use as hints are read leniently, except Size.
+
+mod csv;
+mod decode;
+mod error;
+mod hash;
+mod inventory;
+mod prepare;
+mod read;
+mod schema;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Read as _;
+use std::path::Path;
+
+pub use csv::RECORD_BYTES_MAX;
+pub use decode::decode_key;
+pub use error::{FAULTS_SHOWN_MAX, Fault, Faults, ManifestError, Problem};
+pub use hash::Fingerprint;
+pub use inventory::{DataFile, Inventory, JSON_BYTES_MAX};
+pub use prepare::{Origin, PartFacts, Preparation, Prepared, Progress};
+pub use read::{RowReader, verify_part};
+pub use schema::{Schema, VERSION_ID_BYTES_MAX};
+
+/// Bytes in which a file that is JSON shows its brace.
+const SNIFF_BYTES: u64 = 64;
+
+/// What the file is that `--manifest` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Rows: it is its own only part.
+    Csv {
+        /// Its name, for messages.
+        name: String,
+    },
+    /// An inventory's `manifest.json`; its data files are the parts.
+    Inventory(Inventory),
+}
+
+impl Source {
+    /// Looks what a local file is: by its content, a JSON object is an inventory; `name` is what the operator called it.
+    ///
+    /// # Errors
+    /// It can't be read; it is JSON and no inventory that we can use; or its name says JSON and its content doesn't.
+    pub fn detect(path: &Path, name: &str) -> Result<Self, ManifestError> {
+        let io = |error| ManifestError::io(name, error);
+        let file = text::open(path, name)?;
+        let mut content = Vec::new();
+        let mut file = file.take(SNIFF_BYTES);
+        file.read_to_end(&mut content).map_err(io)?;
+        if first_byte(&content) == Some(b'{') {
+            file.set_limit(JSON_BYTES_MAX + 1 - content.len() as u64);
+            file.read_to_end(&mut content).map_err(io)?;
+            let json = content.strip_prefix(UTF8_MARK).unwrap_or(&content);
+            return Ok(Self::Inventory(Inventory::parse(json, name)?));
+        }
+        let named_json = Path::new(name)
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        if named_json {
+            let problem = Problem::Json("it does not begin with {".to_owned());
+            return Err(ManifestError::fault(name, None, problem));
+        }
+        Ok(Self::Csv {
+            name: name.to_owned(),
+        })
+    }
+
+    /// Number of parts.
+    pub fn parts(&self) -> usize {
+        match self {
+            Self::Csv { .. } => 1,
+            Self::Inventory(inventory) => inventory.files.len(),
+        }
+    }
+}
+
+/// A byte order mark before JSON does no harm.
+const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
+
+fn first_byte(content: &[u8]) -> Option<u8> {
+    let content = content.strip_prefix(UTF8_MARK).unwrap_or(content);
+    content.trim_ascii_start().first().copied()
+}

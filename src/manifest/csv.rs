@@ -1,0 +1,214 @@
+//! CSV records out of bytes, strictly.
+//!
+//! The `csv` crate prefers *a* parse over *no* parse: it takes a quoted field that the end of the file cuts off for a
+//! whole one, joins what follows a closing quote to the field, skips blank lines, and has no limit on a record's
+//! length. Here a cut field would be the key of another object, and an open quote would take the whole manifest into
+//! memory. So the splitting is done by hand, by RFC 4180: LF or CRLF, fields quoted or not, `""` for a quote,
+//! line breaks inside quotes; everything else is a [`Problem`]. Both buffers are used again for every record.
+
+use std::io::{self, BufRead};
+use std::ops::Range;
+
+use super::error::Problem;
+
+/// The longest record, in bytes of its text. A key has at most 3 KiB when every byte is percent-encoded; the longest
+/// column is an ACL of 100 grants in base64, some 25 KiB. The rest is room.
+pub const RECORD_BYTES_MAX: usize = 256 * 1024;
+
+/// Why there is no record.
+#[derive(Debug)]
+pub(super) enum RecordError {
+    /// This record is malformed; the next one may be sound.
+    Malformed(Problem),
+    /// The text can't be read on.
+    Broken(Problem),
+    /// Reading failed.
+    Io(io::Error),
+}
+
+/// Splits text into records.
+pub(super) struct Records<R> {
+    text: R,
+    /// The current record, its quotes and line ends included; unescaping happens in place.
+    raw: Vec<u8>,
+    /// Where its fields are.
+    fields: Vec<Range<usize>>,
+    /// Lines read so far.
+    lines: u64,
+    /// The line that the current record begins on.
+    line: u64,
+}
+
+impl<R: BufRead> Records<R> {
+    pub(super) fn new(text: R) -> Self {
+        Self {
+            text,
+            raw: Vec::new(),
+            fields: Vec::new(),
+            lines: 0,
+            line: 0,
+        }
+    }
+
+    /// Line on which the current record begins, from 1.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// Number of fields of the current record.
+    pub(super) fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// The fields of the current record, unquoted.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &[u8]> {
+        self.fields.iter().map(|field| &self.raw[field.clone()])
+    }
+
+    /// One field of the current record; empty where there is none.
+    pub(super) fn field(&self, index: usize) -> &[u8] {
+        self.fields
+            .get(index)
+            .map_or(&[], |field| &self.raw[field.clone()])
+    }
+
+    /// Goes on to the next record; `false` at the end of the text.
+    pub(super) fn advance(&mut self) -> Result<bool, RecordError> {
+        self.raw.clear();
+        self.fields.clear();
+        self.line = self.lines + 1;
+        let line = self.append_line();
+        if self.line == 1 {
+            check_start(&self.raw)?;
+        }
+        if !line? {
+            return Ok(false);
+        }
+        if self.content_end() == 0 {
+            return Err(RecordError::Malformed(Problem::BlankLine));
+        }
+        self.split()?;
+        Ok(true)
+    }
+
+    /// Finds the fields of the record that begins with the line in `raw`.
+    fn split(&mut self) -> Result<(), RecordError> {
+        let mut at = 0;
+        loop {
+            let (field, next) = if self.raw.get(at) == Some(&b'"') {
+                self.quoted_field(at)?
+            } else {
+                self.plain_field(at)?
+            };
+            self.fields.push(field);
+            if next >= self.content_end() {
+                return Ok(());
+            }
+            if self.raw[next] != b',' {
+                return Err(RecordError::Malformed(Problem::StrayQuote));
+            }
+            at = next + 1;
+        }
+    }
+
+    /// The unquoted field at `at`, and where it ends.
+    fn plain_field(&self, at: usize) -> Result<(Range<usize>, usize), RecordError> {
+        let end = self.content_end();
+        let Some(found) = memchr::memchr3(b',', b'"', b'\r', &self.raw[at..end]) else {
+            return Ok((at..end, end));
+        };
+        match self.raw[at + found] {
+            b'"' => Err(RecordError::Malformed(Problem::StrayQuote)),
+            b'\r' => Err(RecordError::Malformed(Problem::CarriageReturn)),
+            _ => Ok((at..at + found, at + found)),
+        }
+    }
+
+    /// The field whose opening quote is at `at`, and what follows its closing quote. Reads on where the field has line
+    /// breaks.
+    fn quoted_field(&mut self, at: usize) -> Result<(Range<usize>, usize), RecordError> {
+        let start = at + 1;
+        // What is between `run` and `search` holds no quote; what is before `write` is unescaped.
+        let (mut write, mut run, mut search) = (start, start, start);
+        loop {
+            let Some(found) = memchr::memchr(b'"', &self.raw[search..]) else {
+                search = self.raw.len();
+                if !self.append_line()? {
+                    return Err(RecordError::Broken(Problem::UnclosedQuote));
+                }
+                continue;
+            };
+            let quote = search + found;
+            if write != run {
+                self.raw.copy_within(run..quote, write);
+            }
+            write += quote - run;
+            if self.raw.get(quote + 1) != Some(&b'"') {
+                return Ok((start..write, quote + 1));
+            }
+            self.raw[write] = b'"';
+            write += 1;
+            run = quote + 2;
+            search = run;
+        }
+    }
+
+    /// Length of `raw` without the line end.
+    fn content_end(&self) -> usize {
+        let raw = self.raw.strip_suffix(b"\n").unwrap_or(&self.raw);
+        raw.strip_suffix(b"\r").unwrap_or(raw).len()
+    }
+
+    /// Reads one line more into `raw`, its line end included; `false` at the end of the text.
+    fn append_line(&mut self) -> Result<bool, RecordError> {
+        let before = self.raw.len();
+        loop {
+            let available = match self.text.fill_buf() {
+                Ok(available) => available,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(read_error(error)),
+            };
+            let newline = memchr::memchr(b'\n', available);
+            let taken = newline.map_or(available.len(), |at| at + 1);
+            if self.raw.len() + taken > RECORD_BYTES_MAX {
+                return Err(RecordError::Broken(Problem::RowTooLong));
+            }
+            self.raw.extend_from_slice(&available[..taken]);
+            self.text.consume(taken);
+            if newline.is_some() || taken == 0 {
+                let any = self.raw.len() > before;
+                self.lines += u64::from(any);
+                return Ok(any);
+            }
+        }
+    }
+}
+
+/// Finds out by its first bytes that a file is no UTF-8 text, or has a mark before it.
+fn check_start(text: &[u8]) -> Result<(), RecordError> {
+    if text.starts_with(b"\xef\xbb\xbf") {
+        return Err(RecordError::Malformed(Problem::ByteOrderMark));
+    }
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        return Err(RecordError::Broken(Problem::Utf16));
+    }
+    for (magic, format) in [(&b"PAR1"[..], "Parquet"), (b"ORC", "ORC")] {
+        // A bucket's name might begin with the same letters, but no text goes on with a control character.
+        let rest = text.strip_prefix(magic).and_then(|rest| rest.first());
+        if rest.is_some_and(|byte| byte.is_ascii_control()) {
+            return Err(RecordError::Broken(Problem::Format(format.to_owned())));
+        }
+    }
+    Ok(())
+}
+
+/// Tells a decompressor's complaint from the system's: only the system's has an error number.
+fn read_error(error: io::Error) -> RecordError {
+    if error.raw_os_error().is_some() {
+        RecordError::Io(error)
+    } else if error.kind() == io::ErrorKind::UnexpectedEof {
+        RecordError::Broken(Problem::GzipTruncated)
+    } else {
+        RecordError::Broken(Problem::Gzip(error.to_string()))
+    }
+}

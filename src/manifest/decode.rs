@@ -1,0 +1,65 @@
+//! URL-decoding of keys as S3 Inventory and S3 Batch Operations write them.
+//!
+//! The encoding is that of HTML forms, with `/` left alone: a space is `+`, everything unusual is `%XX` of its UTF-8
+//! bytes, and a literal plus is `%2B`. Written by hand because it runs for every row: one allocation, one pass.
+
+use crate::object::KEY_BYTES_MAX;
+
+use super::error::{Problem, excerpt};
+
+/// Decodes a key.
+///
+/// # Errors
+/// A `%` without two hexadecimal digits, bytes that are no UTF-8, no key at all, or more than [`KEY_BYTES_MAX`] bytes.
+pub fn decode_key(encoded: &[u8]) -> Result<String, Problem> {
+    let bytes = match memchr::memchr2(b'%', b'+', encoded) {
+        None => encoded.to_vec(),
+        Some(first) => decode_from(encoded, first)?,
+    };
+    match bytes.len() {
+        0 => return Err(Problem::KeyEmpty),
+        1..=KEY_BYTES_MAX => {}
+        bytes => return Err(Problem::KeyTooLong { bytes }),
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::NotUtf8 { column: "Key" })
+}
+
+/// Decodes from `first` on, the first byte that stands for another.
+fn decode_from(encoded: &[u8], first: usize) -> Result<Vec<u8>, Problem> {
+    let mut decoded = Vec::with_capacity(encoded.len());
+    decoded.extend_from_slice(&encoded[..first]);
+    let mut at = first;
+    while let Some(&byte) = encoded.get(at) {
+        match byte {
+            b'%' => {
+                let digits = encoded
+                    .get(at + 1..at + 3)
+                    .and_then(|pair| Some(hex_digit(pair[0])? << 4 | hex_digit(pair[1])?));
+                let Some(byte) = digits else {
+                    let text = excerpt(&encoded[at..encoded.len().min(at + 3)]);
+                    return Err(Problem::PercentEncoding { at, text });
+                };
+                decoded.push(byte);
+                at += 3;
+            }
+            b'+' => {
+                decoded.push(b' ');
+                at += 1;
+            }
+            _ => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    Ok(decoded)
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}

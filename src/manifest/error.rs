@@ -1,0 +1,300 @@
+//! What can be wrong with a manifest, and how it is told: file, line, what, what to do.
+
+use std::fmt;
+use std::io;
+
+use crate::exit::Exit;
+use crate::object::KEY_BYTES_MAX;
+
+use super::csv::RECORD_BYTES_MAX;
+use super::schema::VERSION_ID_BYTES_MAX;
+
+/// Most faults that an error names one by one; the rest is counted.
+pub const FAULTS_SHOWN_MAX: usize = 20;
+
+/// Most characters of the manifest's own text that a message repeats.
+const EXCERPT_CHARS_MAX: usize = 64;
+
+/// Why a manifest can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The manifest is not sound. Nothing but another manifest helps.
+    #[error("{0}")]
+    Invalid(Faults),
+    /// Reading it failed on the way.
+    #[error("{file}: {source}")]
+    Io {
+        /// What was read.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is not what the job was prepared from.
+    #[error(
+        "{what}: the manifest has changed since the job was prepared; put the old one back, or start a new job with another state"
+    )]
+    Changed {
+        /// What differs, and where.
+        what: String,
+    },
+    /// The caller's progress function asked to stop.
+    #[error("stopped while reading the manifest")]
+    Stopped,
+}
+
+impl ManifestError {
+    /// An error about one place.
+    pub(super) fn fault(file: &str, line: Option<u64>, problem: Problem) -> Self {
+        let mut faults = Faults::default();
+        faults.add(Fault {
+            file: file.to_owned(),
+            line,
+            problem,
+        });
+        Self::Invalid(faults)
+    }
+
+    /// An error of the system. That a file is missing, closed to us or a folder is the operator's to mend; everything
+    /// else may go away by itself.
+    pub(super) fn io(file: &str, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidInput => {
+                Self::fault(file, None, Problem::Unreadable(source.to_string()))
+            }
+            _ => Self::Io {
+                file: file.to_owned(),
+                source,
+            },
+        }
+    }
+
+    /// How a command ends that met this.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Invalid(_) => Exit::Usage,
+            Self::Io { .. } => Exit::Internal,
+            Self::Changed { .. } => Exit::State,
+            Self::Stopped => Exit::Interrupted,
+        }
+    }
+}
+
+/// The faults of a manifest: the first [`FAULTS_SHOWN_MAX`], and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// The first ones, in the order of the manifest.
+    pub shown: Vec<Fault>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+impl Faults {
+    pub(super) fn add(&mut self, fault: Fault) {
+        self.total += 1;
+        if self.shown.len() < FAULTS_SHOWN_MAX {
+            self.shown.push(fault);
+        }
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.shown.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{fault}")?;
+        }
+        match self.total - self.shown.len() as u64 {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more; {} in all", self.total),
+        }
+    }
+}
+
+/// One fault and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The manifest, or the data file of an inventory.
+    pub file: String,
+    /// The line where the row begins, from 1, in the text as it is after gunzip.
+    pub line: Option<u64>,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+/// What is wrong, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// The system won't let us read it.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
+    /// A CSV without rows. It might be what a failed export left, and it names no bucket: better told than "complete".
+    #[error("has no rows, so it names neither bucket nor objects; was it written to its end?")]
+    NoRows,
+    /// A UTF-8 byte order mark.
+    #[error("begins with a byte order mark; save it as UTF-8 without one")]
+    ByteOrderMark,
+    /// UTF-16, as some shells write it.
+    #[error("is UTF-16 text; save it as UTF-8 without a byte order mark")]
+    Utf16,
+    /// ORC or Parquet.
+    #[error("is {0}, which this version does not read; set the inventory's output format to CSV")]
+    Format(String),
+    /// Broken gzip, or something after it.
+    #[error(
+        "damaged gzip data ({0}), or something that is not gzip comes after it; fetch or make the file again"
+    )]
+    Gzip(String),
+    /// gzip that ends too early.
+    #[error("gzip data ends too early; fetch or make the file again")]
+    GzipTruncated,
+    /// A line without anything.
+    #[error("blank line; remove it")]
+    BlankLine,
+    /// Column names.
+    #[error("header row; a manifest has none, remove it")]
+    HeaderRow,
+    /// A row of another width.
+    #[error("{found} columns where {expected} are expected; every row has the same")]
+    ColumnCount {
+        /// Columns of the rows before, or of the inventory's schema.
+        expected: String,
+        /// Columns of this row.
+        found: usize,
+    },
+    /// A `"` where none may be.
+    #[error(
+        "a quote inside a field; quote the whole field and double the quote, or write the key's quotes as %22"
+    )]
+    StrayQuote,
+    /// A `"` that nothing closes.
+    #[error("a quoted field does not end before the file does; was the file cut off?")]
+    UnclosedQuote,
+    /// A carriage return without a line feed.
+    #[error(
+        "a carriage return inside a row; end lines with LF or CRLF, and write one in a key as %0D"
+    )]
+    CarriageReturn,
+    /// A row that is no row.
+    #[error(
+        "a row of more than {RECORD_BYTES_MAX} bytes; is a quote left open, or is this no CSV?"
+    )]
+    RowTooLong,
+    /// `%` without two hexadecimal digits.
+    #[error(
+        "bad percent-encoding in the key at byte {at}: {text:?}; keys are URL-encoded, a literal % is %25"
+    )]
+    PercentEncoding {
+        /// Offset in the key's field, from 0.
+        at: usize,
+        /// What stands there.
+        text: String,
+    },
+    /// Bytes that are no UTF-8.
+    #[error("{column} is not UTF-8 (after URL-decoding); S3 keys are UTF-8")]
+    NotUtf8 {
+        /// Which column.
+        column: &'static str,
+    },
+    /// No key.
+    #[error("the key is empty")]
+    KeyEmpty,
+    /// A key that no object can have.
+    #[error("the key has {bytes} bytes after URL-decoding; S3 allows {KEY_BYTES_MAX}")]
+    KeyTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A version id that no object can have.
+    #[error("the version id has {bytes} bytes; S3 allows {VERSION_ID_BYTES_MAX}")]
+    VersionIdTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// No bucket name.
+    #[error("{0:?} is no bucket name; the first column is the bucket's plain name")]
+    BucketName(String),
+    /// A second bucket.
+    #[error(
+        "bucket {found:?} where {expected:?} is expected; a job has one bucket, split the manifest"
+    )]
+    OtherBucket {
+        /// The bucket of the first row, or the inventory's.
+        expected: String,
+        /// The row's.
+        found: String,
+    },
+    /// A size that is no number.
+    #[error("Size {0:?} is not a number of bytes")]
+    Size(String),
+    /// A `manifest.json` that is none.
+    #[error("is not the manifest.json of an S3 Inventory: {0}")]
+    Json(String),
+    /// A `manifest.json` without end.
+    #[error("is larger than {} MiB, which no inventory's manifest.json is", super::inventory::JSON_BYTES_MAX >> 20)]
+    JsonTooLarge,
+    /// An inventory without what every row needs.
+    #[error("fileSchema {schema:?} {what}")]
+    FileSchema {
+        /// The schema.
+        schema: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// `manifest.checksum` says otherwise.
+    #[error("MD5 is {found}, manifest.checksum says {expected:?}; fetch both again")]
+    Checksum {
+        /// What the checksum file says.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A data file of another size than the inventory says.
+    #[error("has {found} bytes, the inventory says {expected}; fetch it again")]
+    FileSize {
+        /// What the inventory says.
+        expected: u64,
+        /// What was found.
+        found: u64,
+    },
+    /// A data file of other content than the inventory says.
+    #[error("MD5 is {found}, the inventory says {expected}; fetch it again")]
+    Md5 {
+        /// What the inventory says.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A data file that is nowhere.
+    #[error("is not beside the manifest.json; looked for {}", looked.join(", "))]
+    DataFileMissing {
+        /// Where it was looked for.
+        looked: Vec<String>,
+    },
+}
+
+/// Text of the manifest as it may stand in a message: cut, and never with control characters (the messages quote it
+/// with `{:?}`).
+pub(super) fn excerpt(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&text[..text.len().min(EXCERPT_CHARS_MAX * 4)]);
+    let mut cut: String = text.chars().take(EXCERPT_CHARS_MAX).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    cut
+}

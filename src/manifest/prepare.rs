@@ -1,0 +1,369 @@
+//! Preparing: one validating pass over the whole manifest before anything is written.
+//!
+//! It reads local files, part after part: a CSV manifest is one part, an inventory has one for each data file, and
+//! whoever fetches them from S3 needs to keep only one at a time. A part of an inventory is hashed first, and its rows
+//! count only if MD5 and size are the inventory's; a CSV has nothing to be held against and is hashed while it is
+//! read. What comes out, [`Prepared`], pins the content: whoever reads rows later reads the same rows, with the same
+//! numbers, or gets [`ManifestError::Changed`].
+//!
+//! Faults don't end the pass: the operator gets to see all that is wrong, as far as an error is long.
+
+use std::fs::File;
+use std::io::{BufRead, Seek as _};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use md5::{Digest as _, Md5};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use super::Source;
+use super::csv::{RecordError, Records};
+use super::error::{Fault, Faults, ManifestError, Problem};
+use super::hash::{Fingerprint, Hashing, each_chunk, hex};
+use super::inventory::DataFile;
+use super::schema::Schema;
+use super::text;
+
+/// Rows between two calls of the progress function.
+const PROGRESS_ROWS: u64 = 10_000;
+
+/// What the digest of a manifest begins with; another number if ever another thing is digested.
+const DIGEST_DOMAIN: &str = "reseal manifest 1";
+
+/// Told the rows read so far, says whether to go on. It is called every few milliseconds.
+pub type Progress<'a> = &'a mut dyn FnMut(u64) -> ControlFlow<()>;
+
+/// Where a part's local file comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It stays where it is until the job is over: length and time will tell whether it is still the same.
+    Local,
+    /// It was fetched for this pass, and will be fetched again: only its hash can tell.
+    Fetched,
+}
+
+/// What preparing found: kept in a job's state, so that the pass is made once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The bucket of every row.
+    pub bucket: String,
+    /// Rows of all parts.
+    pub rows: u64,
+    /// The parts, in the order of their rows.
+    pub parts: Vec<PartFacts>,
+    /// The columns of every part.
+    pub schema: Schema,
+    /// SHA-256, in hexadecimal, over bucket, schema and the parts' contents: it pins the manifest, wherever it lies.
+    pub digest: String,
+}
+
+/// What is known of one part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartFacts {
+    /// The manifest's name, or the data file's key.
+    pub name: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its size in bytes, as it is stored.
+    pub bytes: u64,
+    /// SHA-256 of it as it is stored, in hexadecimal.
+    pub sha256: String,
+    /// MD5 of it, where the inventory names one and it was compared.
+    pub md5: Option<String>,
+    /// Length and time of the local file; `None` where it was fetched.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+impl Prepared {
+    /// The number of the first row of a part: the rows of the parts before it.
+    pub fn first_row(&self, part_index: usize) -> u64 {
+        self.parts
+            .iter()
+            .take(part_index)
+            .map(|part| part.rows)
+            .sum()
+    }
+
+    fn digest_of(bucket: &str, schema: &Schema, parts: &[PartFacts]) -> String {
+        let mut digest = Sha256::new();
+        let mut field = |text: &str| {
+            digest.update((text.len() as u64).to_be_bytes());
+            digest.update(text);
+        };
+        field(DIGEST_DOMAIN);
+        field(bucket);
+        field(&schema.identity());
+        for part in parts {
+            field(&part.sha256);
+        }
+        hex(&digest.finalize())
+    }
+}
+
+/// The pass, while it goes on: [`new`](Self::new), [`add_part`](Self::add_part) for each part in its order,
+/// [`finish`](Self::finish).
+#[derive(Debug)]
+pub struct Preparation {
+    /// All parts, and what the inventory says of them.
+    files: Vec<DataFile>,
+    /// Known from the start for an inventory; for a CSV, the first row tells.
+    schema: Option<Schema>,
+    bucket: Option<String>,
+    /// Whether the parts are an inventory's data files.
+    inventory: bool,
+    /// The first row of a CSV reads `bucket,key`: column names, unless the next row is of a bucket of that name.
+    header_suspected: bool,
+    parts: Vec<PartFacts>,
+    rows: u64,
+    faults: Faults,
+}
+
+impl Preparation {
+    /// Begins the pass over a manifest.
+    pub fn new(source: &Source) -> Self {
+        let (files, schema, bucket, inventory) = match source {
+            Source::Csv { name } => {
+                let file = DataFile {
+                    key: name.clone(),
+                    size: None,
+                    md5: None,
+                };
+                (vec![file], None, None, false)
+            }
+            Source::Inventory(inventory) => (
+                inventory.files.clone(),
+                Some(inventory.schema.clone()),
+                Some(inventory.source_bucket.clone()),
+                true,
+            ),
+        };
+        Self {
+            files,
+            schema,
+            bucket,
+            inventory,
+            header_suspected: false,
+            parts: Vec::new(),
+            rows: 0,
+            faults: Faults::default(),
+        }
+    }
+
+    /// Reads the next part from a local file. Faults in it are kept for [`finish`](Self::finish).
+    ///
+    /// # Errors
+    /// The file can't be read, it changed meanwhile, or `progress` said to stop: the pass is over.
+    ///
+    /// # Panics
+    /// Every part has been added already.
+    pub fn add_part(
+        &mut self,
+        path: &Path,
+        origin: Origin,
+        progress: Progress<'_>,
+    ) -> Result<(), ManifestError> {
+        let expected = self.files[self.parts.len()].clone();
+        let name = expected.key.as_str();
+        let io = |error| ManifestError::io(name, error);
+        let mut file = text::open(path, name)?;
+        let before = Fingerprint::of(&file.metadata().map_err(io)?);
+        let facts = if self.inventory {
+            self.read_data_file(&mut file, &expected, progress)?
+        } else {
+            self.read_csv(&mut file, name, progress)?
+        };
+        if Fingerprint::of(&file.metadata().map_err(io)?) != before {
+            let what = format!("{name} was written to while it was read");
+            return Err(ManifestError::Changed { what });
+        }
+        self.rows += facts.rows;
+        self.parts.push(PartFacts {
+            fingerprint: (origin == Origin::Local).then_some(before),
+            ..facts
+        });
+        Ok(())
+    }
+
+    /// Ends the pass. A CSV without rows is a fault (it names no bucket, and is what a failed export leaves behind); an
+    /// inventory without rows is not: it says of which bucket it is.
+    ///
+    /// # Errors
+    /// The faults of all parts.
+    ///
+    /// # Panics
+    /// Parts are missing.
+    pub fn finish(self) -> Result<Prepared, ManifestError> {
+        assert_eq!(self.parts.len(), self.files.len(), "a part was not added");
+        let (Some(bucket), Some(schema), 0) = (self.bucket, self.schema, self.faults.total) else {
+            if self.faults.total == 0 {
+                let name = &self.files[0].key;
+                return Err(ManifestError::fault(name, None, Problem::NoRows));
+            }
+            return Err(ManifestError::Invalid(self.faults));
+        };
+        let digest = Prepared::digest_of(&bucket, &schema, &self.parts);
+        Ok(Prepared {
+            bucket,
+            rows: self.rows,
+            parts: self.parts,
+            schema,
+            digest,
+        })
+    }
+
+    /// A data file of an inventory: hash it, compare, and only then read its rows.
+    fn read_data_file(
+        &mut self,
+        file: &mut File,
+        expected: &DataFile,
+        progress: Progress<'_>,
+    ) -> Result<PartFacts, ManifestError> {
+        let name = expected.key.as_str();
+        let io = |error| ManifestError::io(name, error);
+        let (mut sha256, mut md5, mut bytes) = (Sha256::new(), Md5::new(), 0);
+        let flow = each_chunk(file, |chunk| {
+            sha256.update(chunk);
+            md5.update(chunk);
+            bytes += chunk.len() as u64;
+            progress(self.rows)
+        });
+        if flow.map_err(io)?.is_break() {
+            return Err(ManifestError::Stopped);
+        }
+        let mut facts = PartFacts {
+            name: name.to_owned(),
+            rows: 0,
+            bytes,
+            sha256: hex(&sha256.finalize()),
+            md5: expected.md5.clone(),
+            fingerprint: None,
+        };
+        match differs(expected, bytes, &hex(&md5.finalize())) {
+            Some(problem) => self.fault(name, None, problem),
+            None => {
+                file.rewind().map_err(io)?;
+                let text = text::text(file).map_err(io)?;
+                facts.rows = self.read_rows(name, text, progress)?;
+            }
+        }
+        Ok(facts)
+    }
+
+    /// A CSV manifest: read its rows and hash it on the way.
+    fn read_csv(
+        &mut self,
+        file: &mut File,
+        name: &str,
+        progress: Progress<'_>,
+    ) -> Result<PartFacts, ManifestError> {
+        let io = |error| ManifestError::io(name, error);
+        let mut hashing = Hashing::new(file);
+        let text = text::text(&mut hashing).map_err(io)?;
+        let rows = self.read_rows(name, text, progress)?;
+        let (bytes, sha256) = hashing.finish();
+        Ok(PartFacts {
+            name: name.to_owned(),
+            rows,
+            bytes,
+            sha256,
+            md5: None,
+            fingerprint: None,
+        })
+    }
+
+    /// Reads a part's rows, keeps its faults, and tells how many rows are sound.
+    fn read_rows<R: BufRead>(
+        &mut self,
+        name: &str,
+        text: R,
+        progress: Progress<'_>,
+    ) -> Result<u64, ManifestError> {
+        let mut records = Records::new(text);
+        let mut rows = 0;
+        for turn in 1_u64.. {
+            let problem = match records.advance() {
+                Ok(false) => break,
+                Ok(true) => self.check_row(&records, name).err(),
+                Err(RecordError::Malformed(problem)) => Some(problem),
+                Err(RecordError::Broken(problem)) => {
+                    self.fault(name, Some(records.line()), problem);
+                    break;
+                }
+                Err(RecordError::Io(error)) => return Err(ManifestError::io(name, error)),
+            };
+            match problem {
+                None => rows += 1,
+                Some(problem) => self.fault(name, Some(records.line()), problem),
+            }
+            if turn % PROGRESS_ROWS == 0 && progress(self.rows + rows).is_break() {
+                return Err(ManifestError::Stopped);
+            }
+        }
+        if progress(self.rows + rows).is_break() {
+            return Err(ManifestError::Stopped);
+        }
+        Ok(rows)
+    }
+
+    /// Whether a record is a sound row; the first of a CSV says what all are like.
+    fn check_row<R: BufRead>(&mut self, record: &Records<R>, name: &str) -> Result<(), Problem> {
+        let schema = match self.schema.take().or_else(|| Schema::of_csv(record.len())) {
+            Some(schema) => &*self.schema.insert(schema),
+            None => {
+                return Err(Problem::ColumnCount {
+                    expected: "2 or 3 (bucket,key or bucket,key,version-id)".to_owned(),
+                    found: record.len(),
+                });
+            }
+        };
+        schema.check_width(record.len())?;
+        let mut header_found = false;
+        if record.line() == 1 && schema.is_header(record) {
+            // These words may also be somebody's bucket and key. An inventory says what its bucket is called; in a
+            // CSV the next row does, unless the spelling rules it out.
+            match &self.bucket {
+                Some(bucket) if bucket.as_bytes() != schema.bucket_field(record) => {
+                    return Err(Problem::HeaderRow);
+                }
+                None if schema.is_certainly_header(record) => return Err(Problem::HeaderRow),
+                None => self.header_suspected = true,
+                Some(_) => {}
+            }
+        } else if std::mem::take(&mut self.header_suspected) {
+            header_found = self.bucket != schema.bucket(record).ok();
+        }
+        if header_found || self.bucket.is_none() {
+            self.bucket = Some(schema.bucket(record)?);
+        }
+        let bucket = self.bucket.as_deref().unwrap_or_default();
+        let row = schema.entry(record, bucket, 0).map(drop);
+        if header_found {
+            self.fault(name, Some(1), Problem::HeaderRow);
+        }
+        row
+    }
+
+    fn fault(&mut self, name: &str, line: Option<u64>, problem: Problem) {
+        self.faults.add(Fault {
+            file: name.to_owned(),
+            line,
+            problem,
+        });
+    }
+}
+
+/// How a data file differs from what the inventory says of it.
+fn differs(expected: &DataFile, bytes: u64, md5: &str) -> Option<Problem> {
+    if let Some(size) = expected.size.filter(|&size| size != bytes) {
+        return Some(Problem::FileSize {
+            expected: size,
+            found: bytes,
+        });
+    }
+    let wanted = expected.md5.as_deref().filter(|&wanted| wanted != md5)?;
+    Some(Problem::Md5 {
+        expected: wanted.to_owned(),
+        found: md5.to_owned(),
+    })
+}

@@ -1,0 +1,162 @@
+//! Rows of a prepared manifest, part by part.
+//!
+//! Preparing has found every row sound, so anything that is not as it was then means that the file was changed.
+
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::path::Path;
+
+use crate::object::ManifestEntry;
+
+use super::csv::{RecordError, Records};
+use super::error::ManifestError;
+use super::hash::{Fingerprint, Hashing};
+use super::prepare::{PartFacts, Prepared};
+use super::schema::Schema;
+use super::text::{self, Text};
+
+/// Holds a local file against what preparing found of that part.
+///
+/// # Errors
+/// [`ManifestError::Changed`] where its content is another; or it can't be read.
+pub fn verify_part(path: &Path, facts: &PartFacts) -> Result<(), ManifestError> {
+    verify(&mut text::open(path, &facts.name)?, facts)
+}
+
+fn verify(file: &mut File, facts: &PartFacts) -> Result<(), ManifestError> {
+    let mut hashing = Hashing::new(file);
+    io::copy(&mut hashing, &mut io::sink())
+        .map_err(|error| ManifestError::io(&facts.name, error))?;
+    let (bytes, sha256) = hashing.finish();
+    if bytes == facts.bytes && sha256 == facts.sha256 {
+        return Ok(());
+    }
+    Err(changed(&facts.name, "its content is another"))
+}
+
+fn changed(name: &str, what: &str) -> ManifestError {
+    ManifestError::Changed {
+        what: format!("{name}: {what}"),
+    }
+}
+
+/// Iterates over the rows of one part. After an error it is at its end.
+pub struct RowReader {
+    name: String,
+    bucket: String,
+    schema: Schema,
+    records: Records<Text<'static>>,
+    /// The file once more, to see at the end whether it was written to.
+    file: File,
+    fingerprint: Fingerprint,
+    next_row: u64,
+    end_row: u64,
+    ended: bool,
+}
+
+impl RowReader {
+    /// Opens a part: the local file that was prepared, or one that was fetched again. Unless length and time are those
+    /// of preparing, the file is hashed first (at some GB/s) and must be the same to the byte.
+    ///
+    /// # Errors
+    /// [`ManifestError::Changed`] where it is not; or it can't be read.
+    ///
+    /// # Panics
+    /// There is no part of that index.
+    pub fn open(
+        path: &Path,
+        prepared: &Prepared,
+        part_index: usize,
+    ) -> Result<Self, ManifestError> {
+        let facts = &prepared.parts[part_index];
+        let io = |error| ManifestError::io(&facts.name, error);
+        let mut file = text::open(path, &facts.name)?;
+        let fingerprint = Fingerprint::of(&file.metadata().map_err(io)?);
+        if facts.fingerprint != Some(fingerprint) {
+            verify(&mut file, facts)?;
+            file.rewind().map_err(io)?;
+        }
+        let text = text::text(file.try_clone().map_err(io)?).map_err(io)?;
+        let first_row = prepared.first_row(part_index);
+        Ok(Self {
+            name: facts.name.clone(),
+            bucket: prepared.bucket.clone(),
+            schema: prepared.schema.clone(),
+            records: Records::new(text),
+            file,
+            fingerprint,
+            next_row: first_row,
+            end_row: first_row + facts.rows,
+            ended: false,
+        })
+    }
+
+    /// Passes over rows as long as `skip` says so of their numbers, without decoding them.
+    ///
+    /// # Errors
+    /// As for the rows themselves.
+    pub fn skip_rows_while(
+        &mut self,
+        mut skip: impl FnMut(u64) -> bool,
+    ) -> Result<(), ManifestError> {
+        while !self.ended && self.next_row < self.end_row && skip(self.next_row) {
+            self.advance().inspect_err(|_| self.ended = true)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on to the next record; `None` at the end, with everything as it was prepared.
+    fn advance(&mut self) -> Result<Option<u64>, ManifestError> {
+        let row = self.next_row;
+        match self.records.advance() {
+            Ok(true) if row < self.end_row => {
+                self.next_row += 1;
+                Ok(Some(row))
+            }
+            Ok(true) => Err(changed(&self.name, "it has more rows")),
+            Ok(false) if row < self.end_row => Err(changed(&self.name, "it has fewer rows")),
+            Ok(false) => self.check_unchanged().map(|()| None),
+            Err(RecordError::Io(error)) => Err(ManifestError::io(&self.name, error)),
+            Err(RecordError::Malformed(problem) | RecordError::Broken(problem)) => {
+                Err(self.changed_row(&problem.to_string()))
+            }
+        }
+    }
+
+    fn entry(&mut self) -> Result<Option<ManifestEntry>, ManifestError> {
+        let Some(row) = self.advance()? else {
+            return Ok(None);
+        };
+        let entry = self.schema.entry(&self.records, &self.bucket, row);
+        entry
+            .map(Some)
+            .map_err(|problem| self.changed_row(&problem.to_string()))
+    }
+
+    fn check_unchanged(&self) -> Result<(), ManifestError> {
+        let metadata = self.file.metadata();
+        let now = Fingerprint::of(&metadata.map_err(|error| ManifestError::io(&self.name, error))?);
+        if now == self.fingerprint {
+            return Ok(());
+        }
+        Err(changed(&self.name, "it was written to while it was read"))
+    }
+
+    fn changed_row(&self, what: &str) -> ManifestError {
+        let place = format!("{}:{}", self.name, self.records.line());
+        changed(&place, what)
+    }
+}
+
+impl Iterator for RowReader {
+    type Item = Result<ManifestEntry, ManifestError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let entry = self.entry().transpose();
+        self.ended = !matches!(entry, Some(Ok(_)));
+        entry
+    }
+}
