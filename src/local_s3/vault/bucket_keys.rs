@@ -43,8 +43,7 @@ impl BucketKeys {
             return Ok(known.key.clone());
         }
         let secret = Secret::random()?;
-        let aad = binding::bucket_key(bucket);
-        let wrapped = Wrapped::wrap(&kms_key.material, &secret, &aad)?;
+        let wrapped = binding::wrap_bucket_key(&kms_key.material, &secret, bucket)?;
         let key = BucketKey { secret, wrapped };
         if current.len() >= BUCKET_KEYS_MAX {
             current.clear();

@@ -4,15 +4,18 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use md5::{Digest, Md5};
+use hmac::Mac as _;
+use md5::{Digest as _, Md5};
+use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::error::VaultError;
-use super::secret::Secret;
+use super::secret::{SALT_BYTES, Secret, random_bytes};
 
 /// The only algorithm of SSE-C. Source: S3 API, `x-amz-server-side-encryption-customer-algorithm`.
 const ALGORITHM: &str = "AES256";
+const MARK_LABEL: &str = "reseal vault v1 customer key";
 
 /// An SSE-C key: 32 bytes, overwritten when dropped, never printed, never stored.
 #[derive(Clone)]
@@ -63,6 +66,25 @@ impl CustomerKey {
         BASE64.encode(*digest)
     }
 
+    /// A salted mark by which the key can be recognised, but not found.
+    pub(super) fn mark(&self) -> Result<KeyMark, VaultError> {
+        let salt = random_bytes::<SALT_BYTES>()?;
+        let mac = self.0.mac(MARK_LABEL, &[&salt]).finalize().into_bytes();
+        Ok(KeyMark(BASE64.encode([&salt[..], &mac].concat())))
+    }
+
+    /// # Errors
+    /// `CustomerKeyWrong` unless `mark` was made of this key.
+    pub(super) fn check(&self, mark: &KeyMark) -> Result<(), VaultError> {
+        let unreadable = || VaultError::Damaged("the mark of a customer key".to_owned());
+        let bytes = BASE64.decode(&mark.0).map_err(|_| unreadable())?;
+        let (salt, mac) = bytes.split_at_checked(SALT_BYTES).ok_or_else(unreadable)?;
+        self.0
+            .mac(MARK_LABEL, &[salt])
+            .verify_slice(mac)
+            .map_err(|_| VaultError::CustomerKeyWrong)
+    }
+
     pub(super) fn secret(&self) -> &Secret {
         &self.0
     }
@@ -73,3 +95,8 @@ impl fmt::Debug for CustomerKey {
         f.write_str("CustomerKey(redacted)")
     }
 }
+
+/// Base64 of `salt ‖ HMAC-SHA256(customer key, label ‖ salt)`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct KeyMark(String);

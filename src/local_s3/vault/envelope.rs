@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::customer::CustomerKey;
+use super::customer::{CustomerKey, KeyMark};
 use super::secret::{Secret, Wrapped};
 
 /// KMS encryption context: pairs that must be presented again, unchanged, to open what was sealed.
@@ -96,15 +96,11 @@ pub(super) enum Sealing {
     #[serde(rename = "SSE-C")]
     SseC {
         key_md5: String,
-        recognition: Recognition,
+        /// Tells a wrong customer key from damaged data.
+        key_mark: KeyMark,
         data_key: Wrapped,
     },
 }
-
-/// Base64 of `salt ‖ HMAC(customer key, salt)`: recognises a customer key without knowing it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Recognition(pub(super) String);
 
 impl Envelope {
     /// The object's mode.

@@ -64,18 +64,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::Mac as _;
 use time::OffsetDateTime;
 
-use binding::{Binding, Role};
 use bucket_keys::BucketKeys;
-use envelope::{Recognition, Sealing};
 use keyfile::KeyFile;
-use keyring::{AWS_S3_ALIAS, Keyring, RingKey};
+use keyring::Keyring;
 use root::RootKeys;
-use secret::{SALT_BYTES, Secret, Wrapped, random_bytes};
 
 mod binding;
 mod bucket_keys;
@@ -85,6 +79,7 @@ mod error;
 mod keyfile;
 mod keyring;
 mod root;
+mod sealing;
 mod secret;
 mod segment;
 #[cfg(test)]
@@ -95,8 +90,6 @@ pub use envelope::{DataKeys, EncryptionContext, Envelope, Mode, Want};
 pub use error::VaultError;
 pub use keyring::{KeyState, KmsKey};
 pub use segment::{FRAME_BYTES, SegmentReader, SegmentWriter};
-
-const RECOGNITION_LABEL: &str = "reseal vault v1 customer key";
 
 /// The keys of one data folder. Cheap to clone; all methods may be called from any thread, and they
 /// block on small files.
@@ -153,149 +146,6 @@ impl Vault {
         })
     }
 
-    /// New data keys for the object `key` in `bucket`. The envelope is stored with the object; the
-    /// keys seal its segments.
-    ///
-    /// # Errors
-    /// `KeyNotFound`, `KeyDisabled`, `KeyPendingDeletion`, `ReservedContext`; `Damaged` or `Io` when
-    /// the key files cannot be read.
-    pub fn seal(
-        &self,
-        want: &Want,
-        bucket: &str,
-        key: &str,
-    ) -> Result<(Envelope, DataKeys), VaultError> {
-        let inner = Secret::random()?;
-        let mut outer = None;
-        let sealing = match want {
-            Want::SseS3 => self.seal_under_root(bucket, key, &inner)?,
-            Want::SseKms {
-                key: kms_key,
-                bucket_key,
-                context,
-            } => {
-                let name = kms_key.as_deref().unwrap_or(AWS_S3_ALIAS);
-                self.seal_under_kms(bucket, key, name, *bucket_key, context, &inner)?
-            }
-            Want::DsseKms {
-                key: kms_key,
-                context,
-            } => {
-                let name = kms_key.as_deref().unwrap_or(AWS_S3_ALIAS);
-                let outer = outer.insert(Secret::random()?);
-                self.seal_twice(bucket, key, name, context, &inner, outer)?
-            }
-            Want::SseC(customer_key) => seal_under_customer(bucket, key, customer_key, &inner)?,
-        };
-        Ok((Envelope(sealing), DataKeys { inner, outer }))
-    }
-
-    /// The data keys of a stored object. A customer key must come exactly when the envelope is SSE-C.
-    ///
-    /// # Errors
-    /// `CustomerKeyRequired`, `CustomerKeyNotApplicable`, `CustomerKeyWrong`; `KeyNotFound`,
-    /// `KeyDisabled`, `KeyPendingDeletion`; `Damaged` when the envelope was not made for this object;
-    /// `Io`.
-    pub fn unseal(
-        &self,
-        envelope: &Envelope,
-        bucket: &str,
-        key: &str,
-        customer_key: Option<&CustomerKey>,
-    ) -> Result<DataKeys, VaultError> {
-        let binding = Binding {
-            mode: envelope.mode(),
-            bucket,
-            key,
-            context: envelope.context(),
-        };
-        if customer_key.is_some() && binding.mode != Mode::SseC {
-            return Err(VaultError::CustomerKeyNotApplicable);
-        }
-        let unwrap = |wrapped: &Wrapped, under: &Secret, role| {
-            let opened = wrapped.unwrap(under, &binding.data_key(role));
-            opened.ok_or_else(|| foreign_envelope(&binding))
-        };
-        let mut outer = None;
-        let inner = match &envelope.0 {
-            Sealing::SseS3 {
-                root_version,
-                data_key,
-            } => {
-                let roots = self.shared.root.load()?;
-                unwrap(data_key, roots.version(*root_version)?, Role::Inner)?
-            }
-            Sealing::SseKms {
-                key_arn,
-                bucket_key,
-                data_key,
-                ..
-            } => {
-                let ring = self.shared.keyring.load()?;
-                let kms_key = ring.usable(key_arn)?;
-                match bucket_key {
-                    None => unwrap(data_key, &kms_key.material, Role::Inner)?,
-                    Some(wrapped) => {
-                        let aad = binding::bucket_key(bucket);
-                        let bucket_key = wrapped
-                            .unwrap(&kms_key.material, &aad)
-                            .ok_or_else(|| foreign_envelope(&binding))?;
-                        unwrap(data_key, &bucket_key, Role::Inner)?
-                    }
-                }
-            }
-            Sealing::DsseKms {
-                key_arn,
-                inner_key,
-                outer_key,
-                ..
-            } => {
-                let ring = self.shared.keyring.load()?;
-                let kms_key = ring.usable(key_arn)?;
-                outer = Some(unwrap(outer_key, &kms_key.material, Role::Outer)?);
-                unwrap(inner_key, &kms_key.material, Role::Inner)?
-            }
-            Sealing::SseC {
-                recognition,
-                data_key,
-                ..
-            } => {
-                let customer_key = customer_key.ok_or(VaultError::CustomerKeyRequired)?;
-                recognition.check(customer_key)?;
-                unwrap(data_key, customer_key.secret(), Role::Inner)?
-            }
-        };
-        Ok(DataKeys { inner, outer })
-    }
-
-    /// What `UpdateObjectEncryption` does: the same data key, wrapped by another KMS key. The segments
-    /// stay as they are. From SSE-S3 or SSE-KMS to SSE-KMS; the client's context, if any, stays.
-    ///
-    /// `kms_key` may have any form; that S3 takes only a key ARN here is for the caller to check.
-    ///
-    /// # Errors
-    /// `NotRewrappable` for DSSE-KMS and SSE-C; what [`Vault::unseal`] says of the old key and
-    /// [`Vault::seal`] of the new one.
-    pub fn rewrap(
-        &self,
-        envelope: &Envelope,
-        bucket: &str,
-        key: &str,
-        kms_key: &str,
-        bucket_key: bool,
-    ) -> Result<Envelope, VaultError> {
-        let mode = envelope.mode();
-        if matches!(mode, Mode::DsseKms | Mode::SseC) {
-            return Err(VaultError::NotRewrappable(mode));
-        }
-        let keys = self.unseal(envelope, bucket, key, None)?;
-        let no_context = EncryptionContext::new();
-        let context = envelope.context().unwrap_or(&no_context);
-        let sealing =
-            self.seal_under_kms(bucket, key, kms_key, bucket_key, context, &keys.inner)?;
-        Ok(Envelope(sealing))
-    }
-
     /// Adds a root key, under which SSE-S3 seals from now on, and returns its version. Objects under
     /// older versions stay readable.
     ///
@@ -345,141 +195,6 @@ impl Vault {
     pub fn resolve(&self, key: &str) -> Result<KmsKey, VaultError> {
         Ok(self.shared.keyring.load()?.find(key)?.public())
     }
-
-    fn seal_under_root(
-        &self,
-        bucket: &str,
-        key: &str,
-        inner: &Secret,
-    ) -> Result<Sealing, VaultError> {
-        let binding = Binding {
-            mode: Mode::SseS3,
-            bucket,
-            key,
-            context: None,
-        };
-        let roots = self.shared.root.load()?;
-        let (root_version, root) = roots.newest()?;
-        Ok(Sealing::SseS3 {
-            root_version,
-            data_key: Wrapped::wrap(root, inner, &binding.data_key(Role::Inner))?,
-        })
-    }
-
-    fn seal_under_kms(
-        &self,
-        bucket: &str,
-        key: &str,
-        kms_key: &str,
-        bucket_key: bool,
-        context: &EncryptionContext,
-        inner: &Secret,
-    ) -> Result<Sealing, VaultError> {
-        let binding = kms_binding(Mode::SseKms, bucket, key, context)?;
-        let aad = binding.data_key(Role::Inner);
-        let ring = self.shared.keyring.load()?;
-        let kms_key = ring.usable(kms_key)?;
-        let (bucket_key, data_key) = if bucket_key {
-            let bucket_key = self.shared.bucket_keys.current(kms_key, bucket)?;
-            let data_key = Wrapped::wrap(&bucket_key.secret, inner, &aad)?;
-            (Some(bucket_key.wrapped), data_key)
-        } else {
-            (None, Wrapped::wrap(&kms_key.material, inner, &aad)?)
-        };
-        Ok(Sealing::SseKms {
-            key_arn: kms_key.arn(),
-            context: context.clone(),
-            bucket_key,
-            data_key,
-        })
-    }
-
-    fn seal_twice(
-        &self,
-        bucket: &str,
-        key: &str,
-        kms_key: &str,
-        context: &EncryptionContext,
-        inner: &Secret,
-        outer: &Secret,
-    ) -> Result<Sealing, VaultError> {
-        let binding = kms_binding(Mode::DsseKms, bucket, key, context)?;
-        let ring = self.shared.keyring.load()?;
-        let kms_key: &RingKey = ring.usable(kms_key)?;
-        let wrap =
-            |data_key, role| Wrapped::wrap(&kms_key.material, data_key, &binding.data_key(role));
-        Ok(Sealing::DsseKms {
-            key_arn: kms_key.arn(),
-            context: context.clone(),
-            inner_key: wrap(inner, Role::Inner)?,
-            outer_key: wrap(outer, Role::Outer)?,
-        })
-    }
-}
-
-fn kms_binding<'a>(
-    mode: Mode,
-    bucket: &'a str,
-    key: &'a str,
-    context: &'a EncryptionContext,
-) -> Result<Binding<'a>, VaultError> {
-    if context.contains_key(binding::ARN_PAIR) {
-        return Err(VaultError::ReservedContext);
-    }
-    Ok(Binding {
-        mode,
-        bucket,
-        key,
-        context: Some(context),
-    })
-}
-
-fn seal_under_customer(
-    bucket: &str,
-    key: &str,
-    customer_key: &CustomerKey,
-    inner: &Secret,
-) -> Result<Sealing, VaultError> {
-    let binding = Binding {
-        mode: Mode::SseC,
-        bucket,
-        key,
-        context: None,
-    };
-    let aad = binding.data_key(Role::Inner);
-    Ok(Sealing::SseC {
-        key_md5: customer_key.md5_base64(),
-        recognition: Recognition::of(customer_key)?,
-        data_key: Wrapped::wrap(customer_key.secret(), inner, &aad)?,
-    })
-}
-
-impl Recognition {
-    fn of(customer_key: &CustomerKey) -> Result<Recognition, VaultError> {
-        let salt = random_bytes::<SALT_BYTES>()?;
-        let mac = customer_key.secret().mac(RECOGNITION_LABEL, &[&salt]);
-        let mac = mac.finalize().into_bytes();
-        Ok(Recognition(BASE64.encode([&salt[..], &mac].concat())))
-    }
-
-    /// `CustomerKeyWrong` unless it is the key that this was made of.
-    fn check(&self, customer_key: &CustomerKey) -> Result<(), VaultError> {
-        let unreadable = || VaultError::Damaged("the mark of a customer key".to_owned());
-        let bytes = BASE64.decode(&self.0).map_err(|_| unreadable())?;
-        let (salt, mac) = bytes.split_at_checked(SALT_BYTES).ok_or_else(unreadable)?;
-        customer_key
-            .secret()
-            .mac(RECOGNITION_LABEL, &[salt])
-            .verify_slice(mac)
-            .map_err(|_| VaultError::CustomerKeyWrong)
-    }
-}
-
-fn foreign_envelope(binding: &Binding) -> VaultError {
-    VaultError::Damaged(format!(
-        "the {} envelope of {:?} in bucket {:?} is damaged or belongs to another object",
-        binding.mode, binding.key, binding.bucket
-    ))
 }
 
 fn now_unix_seconds() -> i64 {
