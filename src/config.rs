@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::encryption::{CustomerKey, KmsTarget, Target};
 use crate::engine::Settings;
 use crate::error::Error;
-use crate::report::ReportScope;
+use crate::report::Scope;
 use crate::s3::Connection;
 
 /// Largest SSE-C key file that is read, in bytes: base64 of 32 bytes with some white space.
@@ -34,7 +34,7 @@ pub struct JobConfig {
     /// Where the report goes; `None` is the state directory.
     pub report: Option<Location>,
     /// Which rows the report has.
-    pub report_scope: ReportScope,
+    pub report_scope: Scope,
     /// How the engine runs.
     pub settings: Settings,
     /// Writes per second.
@@ -82,7 +82,9 @@ impl FromStr for Location {
             return Err("empty; give a path or s3://bucket/key".to_owned());
         }
         match text.split_once("://") {
-            Some((scheme, _)) => Err(format!("{scheme}:// is not supported; give a path or s3://bucket/key")),
+            Some((scheme, _)) => Err(format!(
+                "{scheme}:// is not supported; give a path or s3://bucket/key"
+            )),
             None => Ok(Self::Path(PathBuf::from(text))),
         }
     }
@@ -133,11 +135,16 @@ pub fn target(mode: TargetMode, options: TargetOptions) -> Result<Target, Error>
     let kms_only = [
         ("--kms-key-id", options.kms_key_id.is_some()),
         ("--bucket-key", options.bucket_key.is_some()),
-        ("--kms-encryption-context", options.kms_encryption_context.is_some()),
+        (
+            "--kms-encryption-context",
+            options.kms_encryption_context.is_some(),
+        ),
     ];
     let has_kms = matches!(mode, TargetMode::SseKms | TargetMode::DsseKms);
     if !has_kms && let Some((flag, _)) = kms_only.iter().find(|(_, given)| *given) {
-        return Err(Error::usage(format!("{flag} goes with --to sse-kms or dsse-kms only")));
+        return Err(Error::usage(format!(
+            "{flag} goes with --to sse-kms or dsse-kms only"
+        )));
     }
     if mode != TargetMode::SseC && options.sse_c_key_file.is_some() {
         return Err(Error::usage("--sse-c-key-file goes with --to sse-c only")
@@ -152,36 +159,42 @@ pub fn target(mode: TargetMode, options: TargetOptions) -> Result<Target, Error>
         Ok(KmsTarget {
             key_id,
             bucket_key: options.bucket_key,
-            context: options.kms_encryption_context.as_deref().map(context).transpose()?,
+            context: options
+                .kms_encryption_context
+                .as_deref()
+                .map(context)
+                .transpose()?,
             resolved: None,
         })
     };
     match mode {
         TargetMode::SseS3 => Ok(Target::SseS3),
         TargetMode::SseKms => Ok(Target::SseKms(kms()?)),
-        TargetMode::DsseKms if options.bucket_key == Some(true) => {
-            Err(Error::usage("--bucket-key true does not go with --to dsse-kms: DSSE-KMS has no bucket keys"))
-        }
+        TargetMode::DsseKms if options.bucket_key == Some(true) => Err(Error::usage(
+            "--bucket-key true does not go with --to dsse-kms: DSSE-KMS has no bucket keys",
+        )),
         TargetMode::DsseKms => Ok(Target::DsseKms(KmsTarget {
             bucket_key: None,
             ..kms()?
         })),
         TargetMode::SseC => match &options.sse_c_key_file {
             Some(file) => Ok(Target::SseC(customer_key(file)?)),
-            None => Err(Error::usage("--to sse-c needs --sse-c-key-file")
-                .hint("make one with: head -c 32 /dev/urandom > key; whoever loses it loses the objects")),
+            None => Err(Error::usage("--to sse-c needs --sse-c-key-file").hint(
+                "make one with: head -c 32 /dev/urandom > key; whoever loses it loses the objects",
+            )),
         },
     }
 }
 
 /// A JSON object of strings, written the one way: keys sorted, no white space.
 fn context(text: &str) -> Result<String, Error> {
-    let map: std::collections::BTreeMap<String, String> = serde_json::from_str(text).map_err(|error| {
-        Error::usage(format!(
-            "--kms-encryption-context is not a JSON object of strings: {error}"
-        ))
-        .hint("for example: {\"department\":\"finance\"}")
-    })?;
+    let map: std::collections::BTreeMap<String, String> =
+        serde_json::from_str(text).map_err(|error| {
+            Error::usage(format!(
+                "--kms-encryption-context is not a JSON object of strings: {error}"
+            ))
+            .hint("for example: {\"department\":\"finance\"}")
+        })?;
     Ok(serde_json::to_string(&map).expect("strings only"))
 }
 
@@ -190,10 +203,15 @@ fn context(text: &str) -> Result<String, Error> {
 /// # Errors
 /// It can't be read, or is no key.
 pub fn customer_key(file: &Path) -> Result<CustomerKey, Error> {
-    let unreadable = |error: &dyn std::fmt::Display| Error::usage(format!("{}: {error}", file.display()));
-    let bytes = std::fs::metadata(file).map_err(|error| unreadable(&error))?.len();
+    let unreadable =
+        |error: &dyn std::fmt::Display| Error::usage(format!("{}: {error}", file.display()));
+    let bytes = std::fs::metadata(file)
+        .map_err(|error| unreadable(&error))?
+        .len();
     if bytes > KEY_FILE_BYTES_MAX {
-        return Err(unreadable(&format!("{bytes} bytes are no SSE-C key: it is 32 raw bytes or their base64")));
+        return Err(unreadable(&format!(
+            "{bytes} bytes are no SSE-C key: it is 32 raw bytes or their base64"
+        )));
     }
     let content = zeroize::Zeroizing::new(std::fs::read(file).map_err(|error| unreadable(&error))?);
     CustomerKey::from_file_content(&content).map_err(|error| unreadable(&error))
@@ -208,8 +226,20 @@ mod tests {
         for (text, expected) in [
             ("-", Ok(Location::Stdin)),
             ("a/b.csv", Ok(Location::Path("a/b.csv".into()))),
-            ("s3://b/k/l", Ok(Location::S3 { bucket: "b".into(), key: "k/l".into() })),
-            ("s3://b", Ok(Location::S3 { bucket: "b".into(), key: String::new() })),
+            (
+                "s3://b/k/l",
+                Ok(Location::S3 {
+                    bucket: "b".into(),
+                    key: "k/l".into(),
+                }),
+            ),
+            (
+                "s3://b",
+                Ok(Location::S3 {
+                    bucket: "b".into(),
+                    key: String::new(),
+                }),
+            ),
         ] {
             assert_eq!(text.parse(), expected);
         }
@@ -240,18 +270,37 @@ mod tests {
             (TargetMode::SseS3, kms.clone(), "--kms-key-id"),
             (TargetMode::SseC, kms.clone(), "--kms-key-id"),
             (TargetMode::DsseKms, bucket_key.clone(), "--bucket-key"),
-            (TargetMode::SseC, TargetOptions::default(), "--sse-c-key-file"),
+            (
+                TargetMode::SseC,
+                TargetOptions::default(),
+                "--sse-c-key-file",
+            ),
             (TargetMode::SseKms, key_file.clone(), "--sse-c-key-file"),
             (TargetMode::SseC, key_file, "/nonexistent/key"),
-            (TargetMode::SseKms, context("[1]"), "--kms-encryption-context"),
-            (TargetMode::SseKms, context("{\"a\":1}"), "--kms-encryption-context"),
+            (
+                TargetMode::SseKms,
+                context("[1]"),
+                "--kms-encryption-context",
+            ),
+            (
+                TargetMode::SseKms,
+                context("{\"a\":1}"),
+                "--kms-encryption-context",
+            ),
         ] {
             let error = target(mode, options).expect_err(phrase);
             assert_eq!(error.exit, crate::exit::Exit::Usage);
             assert!(error.message.contains(phrase), "{error}");
         }
-        let sorted = target(TargetMode::SseKms, context("{ \"b\": \"2\", \"a\": \"1\" }")).expect("sound");
-        assert_eq!(sorted.kms().and_then(|kms| kms.context.as_deref()), Some("{\"a\":\"1\",\"b\":\"2\"}"));
+        let sorted = target(
+            TargetMode::SseKms,
+            context("{ \"b\": \"2\", \"a\": \"1\" }"),
+        )
+        .expect("sound");
+        assert_eq!(
+            sorted.kms().and_then(|kms| kms.context.as_deref()),
+            Some("{\"a\":\"1\",\"b\":\"2\"}")
+        );
         assert!(target(TargetMode::SseKms, kms).is_ok());
     }
 }

@@ -5,16 +5,16 @@
 //! is *settled* (the journal knows how it ended). Only then is its outcome told.
 //!
 //! Admission waits while any of these is full: tasks in flight ([`Settings::concurrency`]), outcomes that wait for the disk
-//! ([`UNSYNCED_MAX`]), the distance from the lowest unsettled row to the next ([`crate::journal::WINDOW_ROWS_MAX`]).
+//! ([`PENDING_RECORDS_MAX`]), the distance from the lowest unsettled row to the next ([`crate::journal::WINDOW_ROWS_MAX`]).
 
 use std::collections::{BTreeSet, VecDeque};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 
+use crate::error::Error;
 use crate::event::Event;
-use crate::journal::{Record, Replay, StateError, WINDOW_ROWS_MAX, Writer};
-use crate::manifest::ManifestError;
+use crate::journal::{PENDING_RECORDS_MAX, Record, Replay, StateError, WINDOW_ROWS_MAX, Writer};
 use crate::object::ManifestEntry;
 use crate::outcome::{Tally, TaskOutcome};
 use crate::s3_error::S3Error;
@@ -23,14 +23,12 @@ use crate::task::{self, Context, JobFault};
 
 /// Rows that are reserved ahead of the one that is admitted next. After a crash so many are looked at as doubtful.
 const RESERVE_ROWS: u64 = 8_192;
-/// Most outcomes that wait for the disk.
-const UNSYNCED_MAX: usize = 65_536;
 /// Settled rows before the failure threshold is applied. Source: S3 User Guide, "Tracking job status and completion
 /// reports": a Batch Operations job is judged once 1,000 tasks have run.
 const THRESHOLD_AFTER: u64 = 1_000;
 
 /// Rows as the reader hands them over: many at once, or the error that ended the reading.
-pub type Rows = mpsc::Receiver<Result<Vec<ManifestEntry>, ManifestError>>;
+pub type Rows = mpsc::Receiver<Result<Vec<ManifestEntry>, Error>>;
 
 /// What the operator set.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +62,7 @@ pub enum End {
 pub enum EngineError {
     /// The manifest can't be read on, or is not what it was.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    Feed(Error),
     /// The state can't be written.
     #[error("{0}")]
     State(std::sync::Arc<StateError>),
@@ -156,7 +154,7 @@ pub async fn run(
             batch = rows.recv(), if engine.queue.is_empty() && !rows_ended && engine.end.is_none() => {
                 match batch {
                     Some(Ok(batch)) => engine.enqueue(batch),
-                    Some(Err(error)) => return Err(error.into()),
+                    Some(Err(error)) => return Err(EngineError::Feed(error)),
                     None => rows_ended = true,
                 }
             }
@@ -187,11 +185,9 @@ struct Engine<'c, 'a> {
 }
 
 impl Engine<'_, '_> {
-    /// Takes what earlier runs have not settled.
+    /// Takes what the feed has read: rows that earlier runs have not settled.
     fn enqueue(&mut self, batch: Vec<ManifestEntry>) {
-        let settled = &self.before.settled;
-        self.queue
-            .extend(batch.into_iter().filter(|entry| !settled.contains(entry.row)));
+        self.queue.extend(batch);
     }
 
     /// The next row that may start now, and whether it is doubtful.
@@ -203,7 +199,7 @@ impl Engine<'_, '_> {
         self.reserve(next);
         let lowest = self.unsettled.first().copied().unwrap_or(next);
         let may = in_flight < self.settings.concurrency
-            && self.unsynced.len() < UNSYNCED_MAX
+            && (self.unsynced.len() as u64) < PENDING_RECORDS_MAX
             && next < self.reserved
             && next - lowest < WINDOW_ROWS_MAX;
         if !may {
@@ -266,7 +262,11 @@ impl Engine<'_, '_> {
         let limit = u128::from(self.settings.failure_threshold_percent);
         if settled >= THRESHOLD_AFTER && u128::from(failed) * 100 > u128::from(settled) * limit {
             let reason = format!("{failed} of {settled} rows failed");
-            self.drain(End::ThresholdCrossed { failed, settled }, &reason, in_flight);
+            self.drain(
+                End::ThresholdCrossed { failed, settled },
+                &reason,
+                in_flight,
+            );
         }
     }
 

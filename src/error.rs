@@ -78,17 +78,21 @@ impl From<S3Error> for Error {
                  instance or pod role)",
             ),
             "NoSuchBucket" => Some("check the bucket in the manifest, --endpoint-url and --region"),
-            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" => Some("check the credentials"),
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" => {
+                Some("check the credentials")
+            }
             "ExpiredToken" | "TokenRefreshRequired" => {
                 Some("renew the credentials; the same command continues where it stopped")
             }
-            "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+            "PermanentRedirect"
+            | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraintException" => {
                 Some("the bucket is in another Region: give it with --region")
             }
             "RequestTimeTooSkewed" => Some("this machine's clock is wrong"),
-            code if code.starts_with("KMS.") => {
-                Some("make the target's KMS key usable; the same command continues where it stopped")
-            }
+            code if code.starts_with("KMS.") => Some(
+                "make the target's KMS key usable; the same command continues where it stopped",
+            ),
             _ => None,
         };
         Self {

@@ -3,6 +3,7 @@
 // Nouns
 pub mod encryption;
 pub mod event;
+
 pub mod exit;
 pub mod object;
 pub mod outcome;
@@ -17,7 +18,14 @@ pub mod limiter;
 pub mod local_s3;
 pub mod s3;
 // Doing
+pub mod engine;
+pub mod job;
+pub mod shutdown;
 pub mod task;
+// The edge
+pub mod cli;
+pub mod config;
+pub mod error;
 // Telling: these know events only
 pub mod human;
 pub mod metrics;

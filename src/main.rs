@@ -13,7 +13,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| {
-        let code = if error.use_stderr() { Exit::Usage } else { Exit::Complete };
+        let code = if error.use_stderr() {
+            Exit::Usage
+        } else {
+            Exit::Complete
+        };
         let _ = error.print();
         std::process::exit(code.code().into())
     });

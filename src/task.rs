@@ -61,6 +61,13 @@ pub struct Learnt {
     source_key: Cell<usize>,
 }
 
+impl Context<'_> {
+    /// The key ARN that the target's alias stands for, once the store has told it.
+    pub fn resolved_key(&self) -> Option<String> {
+        self.target.borrow().kms()?.resolved.clone()
+    }
+}
+
 /// Runs one row. `doubtful`: an earlier run had started it and not settled it.
 ///
 /// # Errors

@@ -15,13 +15,25 @@ use crate::config::{Location, TargetMode};
 
 /// Rewrites existing S3 objects under a new server-side encryption mode.
 #[derive(Debug, Parser)]
-#[command(name = "reseal", version, about, max_term_width = 110, propagate_version = true)]
+#[command(
+    name = "reseal",
+    version,
+    about,
+    max_term_width = 110,
+    propagate_version = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
     /// How log lines look, on standard error.
-    #[arg(long, global = true, env = "RESEAL_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        env = "RESEAL_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
     pub log_format: LogFormat,
 }
 
@@ -50,16 +62,36 @@ pub struct RunArgs {
     #[arg(long, env = "RESEAL_TO", value_name = "MODE")]
     pub to: ToMode,
     /// The KMS key: ARN, id, alias or alias ARN. Without it, the AWS-managed key aws/s3.
-    #[arg(long, env = "RESEAL_KMS_KEY_ID", value_name = "KEY", help_heading = "Target")]
+    #[arg(
+        long,
+        env = "RESEAL_KMS_KEY_ID",
+        value_name = "KEY",
+        help_heading = "Target"
+    )]
     pub kms_key_id: Option<String>,
     /// Whether objects use an S3 Bucket Key (SSE-KMS). Left out, what is written uses one, but no object is rewritten for it.
-    #[arg(long, env = "RESEAL_BUCKET_KEY", value_name = "BOOL", help_heading = "Target")]
+    #[arg(
+        long,
+        env = "RESEAL_BUCKET_KEY",
+        value_name = "BOOL",
+        help_heading = "Target"
+    )]
     pub bucket_key: Option<bool>,
     /// Additional encryption context: a JSON object of strings.
-    #[arg(long, env = "RESEAL_KMS_ENCRYPTION_CONTEXT", value_name = "JSON", help_heading = "Target")]
+    #[arg(
+        long,
+        env = "RESEAL_KMS_ENCRYPTION_CONTEXT",
+        value_name = "JSON",
+        help_heading = "Target"
+    )]
     pub kms_encryption_context: Option<String>,
     /// The new customer key (SSE-C): a file with 32 raw bytes or their base64.
-    #[arg(long, env = "RESEAL_SSE_C_KEY_FILE", value_name = "FILE", help_heading = "Target")]
+    #[arg(
+        long,
+        env = "RESEAL_SSE_C_KEY_FILE",
+        value_name = "FILE",
+        help_heading = "Target"
+    )]
     pub sse_c_key_file: Option<PathBuf>,
     /// A customer key that objects are under now; may be given again.
     #[arg(
@@ -74,10 +106,20 @@ pub struct RunArgs {
     #[command(flatten)]
     pub store: StoreArgs,
     /// Where progress is kept: a folder of this job alone [default: .reseal/<job id>].
-    #[arg(long, env = "RESEAL_STATE", value_name = "DIR", help_heading = "State and report")]
+    #[arg(
+        long,
+        env = "RESEAL_STATE",
+        value_name = "DIR",
+        help_heading = "State and report"
+    )]
     pub state: Option<PathBuf>,
     /// Where the completion report goes: a folder or s3://bucket/prefix [default: the state folder].
-    #[arg(long, env = "RESEAL_REPORT", value_name = "DIR|S3-URL", help_heading = "State and report")]
+    #[arg(
+        long,
+        env = "RESEAL_REPORT",
+        value_name = "DIR|S3-URL",
+        help_heading = "State and report"
+    )]
     pub report: Option<Location>,
     /// Which rows the report has.
     #[arg(
@@ -99,7 +141,12 @@ pub struct RunArgs {
     )]
     pub concurrency: u16,
     /// Most writes per second, retries among them [default: no limit].
-    #[arg(long, env = "RESEAL_RATE", value_name = "WRITES/S", help_heading = "Limits")]
+    #[arg(
+        long,
+        env = "RESEAL_RATE",
+        value_name = "WRITES/S",
+        help_heading = "Limits"
+    )]
     pub rate: Option<NonZeroU32>,
     /// Stop when more than so many percent of the rows failed, once 1,000 have settled.
     #[arg(
@@ -112,7 +159,12 @@ pub struct RunArgs {
     )]
     pub failure_threshold: u8,
     /// Serve Prometheus metrics on this address, at /metrics.
-    #[arg(long, env = "RESEAL_METRICS_LISTEN", value_name = "ADDR:PORT", help_heading = "Telling")]
+    #[arg(
+        long,
+        env = "RESEAL_METRICS_LISTEN",
+        value_name = "ADDR:PORT",
+        help_heading = "Telling"
+    )]
     pub metrics_listen: Option<SocketAddr>,
     /// Keep serving them so long after the end, for a last scrape.
     #[arg(
@@ -125,10 +177,22 @@ pub struct RunArgs {
     )]
     pub metrics_linger: Duration,
     /// The summary on standard output.
-    #[arg(long, env = "RESEAL_OUTPUT", default_value = "text", value_name = "FORMAT", help_heading = "Telling")]
+    #[arg(
+        long,
+        env = "RESEAL_OUTPUT",
+        default_value = "text",
+        value_name = "FORMAT",
+        help_heading = "Telling"
+    )]
     pub output: OutputFormat,
     /// Progress on standard error; auto is a bar on a terminal and log lines elsewhere.
-    #[arg(long, env = "RESEAL_PROGRESS", default_value = "auto", value_name = "STYLE", help_heading = "Telling")]
+    #[arg(
+        long,
+        env = "RESEAL_PROGRESS",
+        default_value = "auto",
+        value_name = "STYLE",
+        help_heading = "Telling"
+    )]
     pub progress: ProgressMode,
 }
 
@@ -157,7 +221,12 @@ pub struct StatusArgs {
     #[arg(long, env = "RESEAL_STATE", value_name = "DIR")]
     pub state: PathBuf,
     /// Text for a person, or one JSON object.
-    #[arg(long, env = "RESEAL_OUTPUT", default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "RESEAL_OUTPUT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
     pub output: OutputFormat,
 }
 
@@ -176,7 +245,12 @@ pub struct DemoArgs {
     )]
     pub objects: u32,
     /// Progress on standard error.
-    #[arg(long, env = "RESEAL_PROGRESS", default_value = "auto", value_name = "STYLE")]
+    #[arg(
+        long,
+        env = "RESEAL_PROGRESS",
+        default_value = "auto",
+        value_name = "STYLE"
+    )]
     pub progress: ProgressMode,
 }
 
@@ -213,7 +287,13 @@ pub enum LocalS3Command {
 #[derive(Clone, Debug, Args)]
 pub struct DataDir {
     /// The folder of this store: objects, metadata and keys.
-    #[arg(long, env = "RESEAL_LOCAL_S3_DATA", value_name = "DIR", global = true, default_value = "reseal-local-s3")]
+    #[arg(
+        long,
+        env = "RESEAL_LOCAL_S3_DATA",
+        value_name = "DIR",
+        global = true,
+        default_value = "reseal-local-s3"
+    )]
     pub data: PathBuf,
 }
 
@@ -319,8 +399,13 @@ mod tests {
     fn the_definition_is_sound_and_every_flag_of_run_is_a_variable_too() {
         Cli::command().debug_assert();
         let command = Cli::command();
-        let run = command.find_subcommand("run").expect("there is a run command");
-        for argument in run.get_arguments().filter(|argument| argument.get_id() != "help") {
+        let run = command
+            .find_subcommand("run")
+            .expect("there is a run command");
+        for argument in run
+            .get_arguments()
+            .filter(|argument| argument.get_id() != "help")
+        {
             let flag = argument.get_long().expect("run has flags only");
             let variable = format!("RESEAL_{}", flag.to_uppercase().replace('-', "_"));
             assert_eq!(

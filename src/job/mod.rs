@@ -1,0 +1,225 @@
+//! One run of a job, from the configuration to the summary: the only place where the rooms are wired together.
+//!
+//! ```text
+//! open the state ─→ prepare the manifest, once ─→ replay the journal ─→ engine ─→ report ─→ summary
+//! ```
+
+mod completion;
+mod feed;
+mod open;
+mod source;
+mod spec;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+pub use spec::{JobFile, JobSpec};
+
+use crate::config::JobConfig;
+use crate::encryption::Target;
+use crate::engine::{self, End, EngineError};
+use crate::error::Error;
+use crate::event::Event;
+use crate::exit::Exit;
+use crate::limiter::Limiter;
+use crate::metrics::Metrics;
+use crate::progress::Progress;
+use crate::s3::{AclState, S3};
+use crate::shutdown::{Shutdown, Urgency};
+use crate::summary::{Collector, Summary};
+use crate::task::{Context, Learnt};
+
+/// A run that got as far as to have a summary.
+#[derive(Debug)]
+pub struct Done {
+    /// How the process ends.
+    pub exit: Exit,
+    /// What happened.
+    pub summary: Summary,
+    /// Why the job failed, where it did.
+    pub error: Option<Error>,
+}
+
+/// Runs a job until it is complete, fails or is asked to stop.
+///
+/// # Errors
+/// What kept it from running at all or from going on: the manifest, the state, the report.
+pub async fn run(
+    config: JobConfig,
+    progress: Progress,
+    mut shutdown: Shutdown,
+) -> Result<Done, Error> {
+    let s3 = S3::connect(&config.connection).await;
+    let listeners = RefCell::new(Listeners {
+        progress,
+        metrics: Metrics::new(),
+        collector: Collector::new(),
+    });
+    let emit = |event: Event<'_>| listeners.borrow_mut().on(&event);
+    if let Some(address) = config.metrics_listen {
+        let endpoint = listeners
+            .borrow()
+            .metrics
+            .listen(address)
+            .await
+            .map_err(|error| Error::usage(error.to_string()))?;
+        tracing::info!("metrics at http://{}/metrics", endpoint.addr());
+        tokio::spawn(endpoint.serve());
+    }
+
+    let opened = tokio::select! {
+        opened = open::open(&config, &s3, &emit) => opened?,
+        () = asked_to_stop(&mut shutdown) => {
+            return Err(Error::new(Exit::Interrupted, "interrupted while preparing; nothing was changed"));
+        }
+    };
+    let job = Arc::new(opened.job);
+    let state = opened.state;
+    let (before, mut journal) = state.journal(&job.job_id)?;
+    let before = Arc::new(before);
+    emit(Event::Started {
+        total: job.prepared.rows,
+        before: &before.tally,
+    });
+    tracing::info!(
+        "job {}: {} rows in {}, {} settled, state in {}",
+        job.job_id,
+        job.prepared.rows,
+        job.prepared.bucket,
+        before.settled.len(),
+        state.path().display()
+    );
+
+    let limiter = Limiter::new(config.rate);
+    let mut source_keys = config.source_keys.clone();
+    if let Target::SseC(key) = &config.target {
+        // What is under the target already shows itself only to the target's key.
+        source_keys.push(key.clone());
+    }
+    let acls = if before.settled.len() < job.prepared.rows {
+        s3.acl_state(&job.prepared.bucket).await
+    } else {
+        AclState::Unknown
+    };
+    let ctx = Context {
+        s3: &s3,
+        bucket: &job.prepared.bucket,
+        source_keys: &source_keys,
+        acls,
+        limiter: &limiter,
+        emit: &emit,
+        target: RefCell::new(resolved(config.target.clone(), before.resolved_key.clone())),
+        rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+        learnt: Learnt::default(),
+    };
+    let rows = feed::start(
+        s3.clone(),
+        state.path(),
+        Arc::clone(&job),
+        Arc::clone(&before),
+    );
+    let end = engine::run(
+        &ctx,
+        config.settings,
+        rows,
+        &before,
+        &mut journal,
+        shutdown.clone(),
+    )
+    .await;
+    // What has ended gets to the disk whatever the end is: it need not be looked at again then.
+    let closed = journal.close();
+    let end = match end {
+        Ok(end) => end,
+        Err(EngineError::Feed(error)) => return Err(error),
+        Err(EngineError::State(error)) => return Err((*error).clone().into()),
+    };
+    closed?;
+
+    let (exit, error) = judge(end, listeners.borrow().collector.tally().failed_total());
+    let report = if exit == Exit::Interrupted {
+        None
+    } else {
+        let to = config.report.as_ref();
+        Some(completion::write(&s3, state.path(), &job, config.report_scope, to).await?)
+    };
+    if matches!(exit, Exit::Complete | Exit::RowsFailed) {
+        source::forget_copies(state.path(), &job.parts);
+    }
+    emit(Event::Finished);
+    let summary =
+        listeners
+            .borrow()
+            .collector
+            .summary(&job.job_id, config.target.name(), exit, report);
+    if config.metrics_listen.is_some() && exit != Exit::Interrupted {
+        tokio::select! {
+            () = tokio::time::sleep(config.metrics_linger) => {}
+            () = asked_to_stop(&mut shutdown) => {}
+        }
+    }
+    Ok(Done {
+        exit,
+        summary,
+        error,
+    })
+}
+
+/// Everybody who is told. They don't know each other, nor who tells them.
+struct Listeners {
+    progress: Progress,
+    metrics: Metrics,
+    collector: Collector,
+}
+
+impl Listeners {
+    fn on(&mut self, event: &Event<'_>) {
+        self.progress.on(event);
+        self.metrics.on(event);
+        self.collector.on(event);
+    }
+}
+
+/// The exit code of an end, and the error behind a job that failed.
+fn judge(end: End, failed_rows: u64) -> (Exit, Option<Error>) {
+    match end {
+        End::Complete if failed_rows == 0 => (Exit::Complete, None),
+        End::Complete => (Exit::RowsFailed, None),
+        End::Interrupted => (Exit::Interrupted, None),
+        End::Fault(error) => {
+            let error = Error::from(error);
+            (error.exit, Some(error))
+        }
+        End::ThresholdCrossed { failed, settled } => {
+            let error = Error::new(
+                Exit::JobFailed,
+                format!(
+                    "{failed} of {settled} rows failed, more than the failure threshold allows"
+                ),
+            )
+            .hint("see the report's failed rows; --failure-threshold sets the percentage");
+            (error.exit, Some(error))
+        }
+    }
+}
+
+fn resolved(mut target: Target, key: Option<String>) -> Target {
+    if let Target::SseKms(kms) | Target::DsseKms(kms) = &mut target {
+        kms.resolved = key;
+    }
+    target
+}
+
+/// Resolves when the process is asked to stop, in whatever way.
+async fn asked_to_stop(shutdown: &mut Shutdown) {
+    if shutdown
+        .wait_for(|urgency| *urgency > Urgency::None)
+        .await
+        .is_err()
+    {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,236 @@
+//! Opens the state of a job: finds it, or makes it and prepares the manifest.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use super::source::{self, ManifestSource, blocking};
+use super::spec::{JobFile, JobSpec};
+use crate::config::{JobConfig, Location};
+use crate::error::Error;
+use crate::event::Event;
+use crate::exit::Exit;
+use crate::journal::{self, StateDir};
+use crate::manifest::{self, Prepared};
+use crate::s3::S3;
+
+/// Where states are that nobody gave a place.
+const STATES: &str = ".reseal";
+/// Most states there that are looked into for one that fits.
+const STATES_MAX: usize = 10_000;
+
+/// A job whose manifest is prepared, and its state, held by this process.
+pub struct Opened {
+    /// The state.
+    pub state: StateDir,
+    /// The job.
+    pub job: JobFile,
+}
+
+/// Opens the job's state, and prepares the manifest where no earlier run has.
+///
+/// # Errors
+/// The manifest is not sound; the state is another job's, damaged, or in use.
+pub async fn open(config: &JobConfig, s3: &S3, emit: &dyn Fn(Event<'_>)) -> Result<Opened, Error> {
+    let spec = JobSpec::of(config);
+    match &config.state {
+        Some(path) => open_at(path, config, spec, s3, emit).await,
+        None => open_default(config, spec, s3, emit).await,
+    }
+}
+
+async fn open_at(
+    path: &Path,
+    config: &JobConfig,
+    spec: JobSpec,
+    s3: &S3,
+    emit: &dyn Fn(Event<'_>),
+) -> Result<Opened, Error> {
+    if journal::read_job_unlocked::<JobFile>(path)?.is_some() {
+        let state = StateDir::open(path)?;
+        return reopen(state, config, &spec, s3, emit).await;
+    }
+    // The manifest first: a fault in it leaves nothing behind but an empty folder.
+    let source = source::identify(s3, &config.manifest).await?;
+    let state = StateDir::open(path)?;
+    let folder = source::folder(path)?;
+    let (parts, prepared) = source::prepare(s3, &config.manifest, &folder, emit).await?;
+    let job = JobFile {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        job_id: spec.job_id(&prepared.digest),
+        spec,
+        source,
+        parts,
+        prepared,
+    };
+    state.write_job(&job)?;
+    Ok(Opened { state, job })
+}
+
+/// A state that has a job: it must be this one.
+async fn reopen(
+    state: StateDir,
+    config: &JobConfig,
+    spec: &JobSpec,
+    s3: &S3,
+    emit: &dyn Fn(Event<'_>),
+) -> Result<Opened, Error> {
+    let mut job: JobFile = state
+        .read_job()?
+        .ok_or_else(|| Error::new(Exit::State, "the state's job vanished while it was opened"))?;
+    let differences = job.spec.differences(spec);
+    if !differences.is_empty() {
+        return Err(Error::new(
+            Exit::State,
+            format!(
+                "the state {} belongs to job {}, which differs in {}",
+                state.path().display(),
+                job.job_id,
+                differences.join(", ")
+            ),
+        )
+        .hint("give the flags of that job to continue it, or another --state for a new one"));
+    }
+    if config.manifest == Location::Stdin && job.source.location == config.manifest.to_string() {
+        check_stdin(&state, &job.prepared).await?;
+        return Ok(Opened { state, job });
+    }
+    let source = source::identify(s3, &config.manifest).await?;
+    if source.version.is_some() && source == job.source {
+        return Ok(Opened { state, job });
+    }
+    // Moved, touched or written again: the content decides.
+    let scratch = scratch(state.path())?;
+    let (parts, prepared) = source::prepare(s3, &config.manifest, scratch.path(), emit).await?;
+    if prepared.digest != job.prepared.digest {
+        return Err(Error::new(
+            Exit::State,
+            format!(
+                "the state {} belongs to another manifest: {}",
+                state.path().display(),
+                what_changed(&job.prepared, &prepared)
+            ),
+        )
+        .hint(
+            "put the old manifest back to continue that job, or give another --state for a new one",
+        ));
+    }
+    job = JobFile {
+        source,
+        parts,
+        prepared,
+        ..job
+    };
+    state.write_job(&job)?;
+    Ok(Opened { state, job })
+}
+
+/// Standard input is in the state already; if there is some again, it must be the same.
+async fn check_stdin(state: &StateDir, prepared: &Prepared) -> Result<(), Error> {
+    let scratch = scratch(state.path())?;
+    let path = scratch.path().join("stdin");
+    let prepared = prepared.clone();
+    blocking(move || {
+        let stdin = std::io::stdin();
+        if stdin.is_terminal() {
+            return Ok(());
+        }
+        let unreadable = |error: std::io::Error| Error::io("cannot read standard input", &error);
+        let mut file = std::fs::File::create(&path).map_err(unreadable)?;
+        if std::io::copy(&mut stdin.lock(), &mut file).map_err(unreadable)? == 0 {
+            return Ok(());
+        }
+        match prepared.parts.first() {
+            Some(part) => Ok(manifest::verify_part(&path, part)?),
+            None => Ok(()),
+        }
+    })
+    .await?
+}
+
+async fn open_default(
+    config: &JobConfig,
+    spec: JobSpec,
+    s3: &S3,
+    emit: &dyn Fn(Event<'_>),
+) -> Result<Opened, Error> {
+    let states = Path::new(STATES);
+    let source = source::identify(s3, &config.manifest).await?;
+    if let Some(path) = find_state(states, &spec, &source) {
+        let state = StateDir::open(&path)?;
+        return reopen(state, config, &spec, s3, emit).await;
+    }
+    std::fs::create_dir_all(states)
+        .map_err(|error| Error::io(format!("cannot make {}", states.display()), &error))?;
+    // The job's id, and so its folder, follows from the manifest's content.
+    let scratch = scratch(states)?;
+    let folder = source::folder(scratch.path())?;
+    let (parts, prepared) = source::prepare(s3, &config.manifest, &folder, emit).await?;
+    let job_id = spec.job_id(&prepared.digest);
+    let state = StateDir::open(&states.join(&job_id))?;
+    if state.read_job::<JobFile>()?.is_none() {
+        let kept = state.path().join(folder.file_name().unwrap_or_default());
+        // Left by a run that was killed between this line and the next but two.
+        let _ = std::fs::remove_dir_all(&kept);
+        std::fs::rename(&folder, &kept)
+            .map_err(|error| Error::io(format!("cannot move {}", folder.display()), &error))?;
+    }
+    let job = JobFile {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        job_id,
+        spec,
+        source,
+        parts,
+        prepared,
+    };
+    state.write_job(&job)?;
+    Ok(Opened { state, job })
+}
+
+/// The state of the same job over the same source, if one is there: it saves the pass over the manifest.
+fn find_state(states: &Path, spec: &JobSpec, source: &ManifestSource) -> Option<PathBuf> {
+    source.version.as_ref()?;
+    let folders = std::fs::read_dir(states).ok()?;
+    folders
+        .take(STATES_MAX)
+        .filter_map(|folder| Some(folder.ok()?.path()))
+        .find(|path| {
+            // A damaged one is met, and told, when its turn comes.
+            let job = journal::read_job_unlocked::<JobFile>(path).ok().flatten();
+            job.is_some_and(|job| job.spec == *spec && job.source == *source)
+        })
+}
+
+/// A folder that vanishes when it is dropped.
+fn scratch(parent: &Path) -> Result<tempfile::TempDir, Error> {
+    tempfile::Builder::new()
+        .prefix(".preparing-")
+        .tempdir_in(parent)
+        .map_err(|error| {
+            Error::io(
+                format!("cannot make a folder in {}", parent.display()),
+                &error,
+            )
+        })
+}
+
+/// How a manifest differs from the one that was prepared.
+fn what_changed(before: &Prepared, now: &Prepared) -> String {
+    if before.bucket != now.bucket {
+        return format!(
+            "it was for bucket {} and is for {}",
+            before.bucket, now.bucket
+        );
+    }
+    if before.rows != now.rows {
+        return format!("it had {} rows and has {}", before.rows, now.rows);
+    }
+    let differing = before
+        .parts
+        .iter()
+        .zip(&now.parts)
+        .find(|(a, b)| a.sha256 != b.sha256);
+    match differing {
+        Some((part, _)) => format!("the content of {} has changed", part.name),
+        None => "its parts or columns are others".to_owned(),
+    }
+}

@@ -1,0 +1,416 @@
+//! Where the manifest comes from: found, fetched where it is not local, and prepared once.
+//!
+//! What is not local is kept under `manifest/` in the state, so that a run, its resumption and its report read local files: that folder takes
+//! as much room as the manifest is large, compressed, until the job is complete.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Location;
+use crate::error::Error;
+use crate::event::Event;
+use crate::exit::Exit;
+use crate::manifest::{Inventory, ManifestError, Origin, Preparation, Prepared, Source};
+use crate::retry::{self, Attempts, Verdict};
+use crate::s3::S3;
+use crate::s3_error::S3Error;
+
+/// The folder in the state for what was fetched.
+const FOLDER: &str = "manifest";
+/// The name there of the file that `--manifest` names.
+const TOP: &str = "top";
+/// Between two events of the validating pass.
+const PREPARING_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Where a manifest was and what tells it from another without reading it: the same source needs no second pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestSource {
+    /// As it was typed.
+    pub location: String,
+    /// ETag in S3, length and time of a local file; `None` where nothing tells, as of standard input.
+    pub version: Option<String>,
+}
+
+/// Where one part of the manifest is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartSource {
+    /// A file of this machine.
+    Path(PathBuf),
+    /// An object, and a copy of it in the state.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// The key.
+        key: String,
+        /// Pins the content.
+        etag: String,
+    },
+    /// Standard input, of which the state has the only copy.
+    Spooled,
+}
+
+/// Looks where a manifest is and what tells it from another.
+///
+/// # Errors
+/// It is not there, or S3 refuses to say.
+pub async fn identify(s3: &S3, location: &Location) -> Result<ManifestSource, Error> {
+    let version = match location {
+        Location::Stdin => None,
+        Location::Path(path) => {
+            let metadata = std::fs::metadata(path)
+                .map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
+            let modified = metadata
+                .modified()
+                .ok()
+                .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
+                .unwrap_or_default();
+            Some(format!(
+                "{} bytes, {} ns",
+                metadata.len(),
+                modified.as_nanos()
+            ))
+        }
+        Location::S3 { bucket, key } => {
+            let head = patiently(|| s3.head_object(bucket, key, None))
+                .await
+                .map_err(|error| unreadable(location, error))?;
+            Some(head.etag)
+        }
+    };
+    Ok(ManifestSource {
+        location: location.to_string(),
+        version,
+    })
+}
+
+/// Makes the validating pass. What is fetched goes to `folder`.
+///
+/// # Errors
+/// Every fault of the manifest.
+pub async fn prepare(
+    s3: &S3,
+    location: &Location,
+    folder: &Path,
+    emit: &dyn Fn(Event<'_>),
+) -> Result<(Vec<PartSource>, Prepared), Error> {
+    let top = fetch_top(s3, location, folder).await?;
+    let name = location.to_string();
+    let source = {
+        let (path, name) = (top.path.clone(), name.clone());
+        blocking(move || Source::detect(&path, &name)).await??
+    };
+    let mut parts = match &source {
+        Source::Csv { .. } => vec![top.source],
+        Source::Inventory(inventory) => {
+            check_checksum(s3, location, &top.path, folder).await?;
+            data_files(location, inventory)?
+        }
+    };
+    let mut preparation = Preparation::new(&source);
+    for (index, part) in parts.iter_mut().enumerate() {
+        let (path, origin) = match part {
+            PartSource::Path(path) => (path.clone(), Origin::Local),
+            PartSource::Spooled => (folder.join(TOP), Origin::Fetched),
+            PartSource::S3 { bucket, key, etag } => {
+                let path = part_path(folder, index);
+                if matches!(source, Source::Csv { .. }) {
+                    std::fs::rename(&top.path, &path).map_err(|error| {
+                        Error::io(format!("cannot move {}", top.path.display()), &error)
+                    })?;
+                } else {
+                    *etag = fetch(s3, bucket, key, None, &path).await?;
+                }
+                (path, Origin::Fetched)
+            }
+        };
+        preparation = add_part(preparation, path, origin, emit).await?;
+    }
+    let prepared = blocking(move || preparation.finish()).await??;
+    Ok((parts, prepared))
+}
+
+/// The local file of a part; fetches it again where the state's copy is gone.
+///
+/// # Errors
+/// It can't be had, or is not what was prepared any more.
+pub async fn local_part(
+    s3: &S3,
+    part: &PartSource,
+    index: usize,
+    state: &Path,
+) -> Result<PathBuf, Error> {
+    let folder = state.join(FOLDER);
+    match part {
+        PartSource::Path(path) => Ok(path.clone()),
+        PartSource::Spooled => Ok(folder.join(TOP)),
+        PartSource::S3 { bucket, key, etag } => {
+            let path = part_path(&folder, index);
+            if !path.exists() {
+                make_folder(&folder)?;
+                fetch(s3, bucket, key, Some(etag), &path).await?;
+            }
+            Ok(path)
+        }
+    }
+}
+
+/// Removes the copies that can be fetched again; standard input's is kept.
+pub fn forget_copies(state: &Path, parts: &[PartSource]) {
+    let folder = state.join(FOLDER);
+    for (index, part) in parts.iter().enumerate() {
+        if matches!(part, PartSource::S3 { .. }) {
+            // They only take room: the next run fetches what it needs.
+            let _ = std::fs::remove_file(part_path(&folder, index));
+        }
+    }
+}
+
+/// The folder for fetched parts below `parent`, made.
+///
+/// # Errors
+/// It can't be made.
+pub fn folder(parent: &Path) -> Result<PathBuf, Error> {
+    let folder = parent.join(FOLDER);
+    make_folder(&folder)?;
+    Ok(folder)
+}
+
+fn make_folder(folder: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Error::io(format!("cannot make {}", folder.display()), &error))
+}
+
+fn part_path(folder: &Path, index: usize) -> PathBuf {
+    folder.join(format!("part-{index:06}"))
+}
+
+struct Top {
+    path: PathBuf,
+    source: PartSource,
+}
+
+/// The file that `--manifest` names, as a local file.
+async fn fetch_top(s3: &S3, location: &Location, folder: &Path) -> Result<Top, Error> {
+    match location {
+        Location::Path(path) => {
+            // The state may be read from another working directory.
+            let path = std::path::absolute(path)
+                .map_err(|error| Error::io(format!("cannot find {}", path.display()), &error))?;
+            Ok(Top {
+                source: PartSource::Path(path.clone()),
+                path,
+            })
+        }
+        Location::Stdin => {
+            let path = folder.join(TOP);
+            let target = path.clone();
+            blocking(move || {
+                let mut file = std::fs::File::create(&target)?;
+                std::io::copy(&mut std::io::stdin().lock(), &mut file)?;
+                file.sync_all()
+            })
+            .await?
+            .map_err(|error| Error::io("cannot keep standard input in the state", &error))?;
+            Ok(Top {
+                path,
+                source: PartSource::Spooled,
+            })
+        }
+        Location::S3 { bucket, key } => {
+            let path = folder.join(TOP);
+            let etag = fetch(s3, bucket, key, None, &path).await?;
+            Ok(Top {
+                path,
+                source: PartSource::S3 {
+                    bucket: bucket.clone(),
+                    key: key.clone(),
+                    etag,
+                },
+            })
+        }
+    }
+}
+
+/// Holds an inventory's `manifest.json` against the `manifest.checksum` beside it, where there is one.
+async fn check_checksum(
+    s3: &S3,
+    location: &Location,
+    json: &Path,
+    folder: &Path,
+) -> Result<(), Error> {
+    let checksum = match location {
+        Location::Stdin => return Ok(()),
+        Location::Path(path) => path.with_extension("checksum"),
+        Location::S3 { bucket, key } => {
+            let Some(base) = key.strip_suffix("json") else {
+                return Ok(());
+            };
+            let path = folder.join("checksum");
+            let beside = format!("{base}checksum");
+            match patiently(|| s3.fetch(bucket, &beside, None, &path)).await {
+                Ok(_) => path,
+                // Whoever may not see it (403) need not: the data files have MD5s of their own.
+                Err(error) if matches!(error.http_status, 403 | 404) => return Ok(()),
+                Err(error) => return Err(unreadable(location, error)),
+            }
+        }
+    };
+    let content = match std::fs::read(&checksum) {
+        Ok(content) => content,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(Error::io(
+                format!("cannot read {}", checksum.display()),
+                &error,
+            ));
+        }
+    };
+    let json = std::fs::read(json)
+        .map_err(|error| Error::io(format!("cannot read {location}"), &error))?;
+    Ok(Inventory::check_checksum(
+        &json,
+        &content,
+        &location.to_string(),
+    )?)
+}
+
+/// Where the data files of an inventory are: beside a local `manifest.json`, else in the bucket that it was read from.
+fn data_files(location: &Location, inventory: &Inventory) -> Result<Vec<PartSource>, Error> {
+    let find = |key: &str| -> Result<PartSource, ManifestError> {
+        Ok(match location {
+            Location::Path(path) => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                PartSource::Path(Inventory::find_local(&path, key)?)
+            }
+            Location::S3 { bucket, .. } => PartSource::S3 {
+                bucket: bucket.clone(),
+                key: key.to_owned(),
+                etag: String::new(),
+            },
+            Location::Stdin => PartSource::S3 {
+                bucket: inventory.destination_bucket.clone().unwrap_or_default(),
+                key: key.to_owned(),
+                etag: String::new(),
+            },
+        })
+    };
+    let parts: Result<Vec<_>, _> = inventory.files.iter().map(|file| find(&file.key)).collect();
+    Ok(parts?)
+}
+
+/// Reads one part on a thread of its own and tells how far it is.
+async fn add_part(
+    mut preparation: Preparation,
+    path: PathBuf,
+    origin: Origin,
+    emit: &dyn Fn(Event<'_>),
+) -> Result<Preparation, Error> {
+    let rows = Arc::new(AtomicU64::new(0));
+    // Dropping the future, when a signal ends the pass, stops the thread.
+    let alive = Arc::new(());
+    let watched = Arc::downgrade(&alive);
+    let counted = Arc::clone(&rows);
+    let mut pass = Box::pin(blocking(move || {
+        let mut progress = |rows| {
+            counted.store(rows, Ordering::Relaxed);
+            if watched.strong_count() == 0 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        preparation
+            .add_part(&path, origin, &mut progress)
+            .map(|()| preparation)
+    }));
+    let mut ticks = tokio::time::interval(PREPARING_INTERVAL);
+    let result = loop {
+        tokio::select! {
+            result = &mut pass => break result?,
+            _ = ticks.tick() => emit(Event::Preparing { rows: rows.load(Ordering::Relaxed) }),
+        }
+    };
+    emit(Event::Preparing {
+        rows: rows.load(Ordering::Relaxed),
+    });
+    drop(alive);
+    Ok(result?)
+}
+
+/// Fetches an object into `path`, whole or not at all; returns its ETag.
+async fn fetch(
+    s3: &S3,
+    bucket: &str,
+    key: &str,
+    if_match: Option<&str>,
+    path: &Path,
+) -> Result<String, Error> {
+    let location = Location::S3 {
+        bucket: bucket.to_owned(),
+        key: key.to_owned(),
+    };
+    let partial = path.with_extension("partial");
+    let fetched = patiently(|| s3.fetch(bucket, key, if_match, &partial))
+        .await
+        .map_err(|error| match error.http_status {
+            412 => ManifestError::Changed {
+                what: location.to_string(),
+            }
+            .into(),
+            _ => unreadable(&location, error),
+        })?;
+    std::fs::rename(&partial, path)
+        .map_err(|error| Error::io(format!("cannot move {}", partial.display()), &error))?;
+    Ok(fetched.etag)
+}
+
+/// Sends a request until it is answered, within the bounds of [`Attempts`].
+pub(super) async fn patiently<T, F>(mut request: impl FnMut() -> F) -> Result<T, S3Error>
+where
+    F: Future<Output = Result<T, S3Error>>,
+{
+    let mut attempts = Attempts::default();
+    let mut rng = SmallRng::from_rng(&mut rand::rng());
+    loop {
+        let error = match request().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let verdict = retry::judge_look(&error);
+        match attempts.next(&verdict, &error, &mut rng) {
+            Some(wait) if verdict != Verdict::FailRow => tokio::time::sleep(wait).await,
+            _ => return Err(error),
+        }
+    }
+}
+
+/// What is refused or not there is the operator's to mend; what is silent may be tried again.
+fn unreadable(location: &Location, error: S3Error) -> Error {
+    let exit = if (400..500).contains(&error.http_status) {
+        Exit::Usage
+    } else {
+        Exit::Internal
+    };
+    Error {
+        message: format!("cannot read the manifest {location}: {error}"),
+        exit,
+        ..Error::from(error)
+    }
+}
+
+/// Runs `work` where it may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::new(Exit::Internal, format!("a worker thread failed: {error}")))
+}

@@ -1,0 +1,112 @@
+//! What a job is: everything that decides an outcome, and the id that follows from it.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::source::{ManifestSource, PartSource};
+use crate::config::JobConfig;
+use crate::encryption::Target;
+use crate::manifest::Prepared;
+
+/// Bytes of the digest that make a job id.
+const JOB_ID_BYTES: usize = 16;
+
+/// What decides how objects end, beside the manifest. Concurrency, rates, the report and the like may change between two
+/// runs of a job; this may not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// The target's name.
+    pub target: String,
+    /// The KMS key as it was typed.
+    pub kms_key_id: Option<String>,
+    /// Whether a bucket key was asked for.
+    pub bucket_key: Option<bool>,
+    /// The encryption context.
+    pub kms_encryption_context: Option<String>,
+    /// MD5 of the target's customer key.
+    pub customer_key_md5: Option<String>,
+    /// MD5s of the keys that objects may be under now, sorted.
+    pub source_key_md5s: Vec<String>,
+    /// The store; `None` is AWS.
+    pub endpoint_url: Option<String>,
+}
+
+impl JobSpec {
+    /// What a configuration decides.
+    pub fn of(config: &JobConfig) -> Self {
+        let kms = config.target.kms();
+        let mut source_key_md5s: Vec<_> = config
+            .source_keys
+            .iter()
+            .map(|key| key.md5_base64().to_owned())
+            .collect();
+        source_key_md5s.sort();
+        source_key_md5s.dedup();
+        Self {
+            target: config.target.name().to_owned(),
+            kms_key_id: kms.and_then(|kms| kms.key_id.clone()),
+            bucket_key: kms.and_then(|kms| kms.bucket_key),
+            kms_encryption_context: kms.and_then(|kms| kms.context.clone()),
+            customer_key_md5: match &config.target {
+                Target::SseC(key) => Some(key.md5_base64().to_owned()),
+                Target::SseS3 | Target::SseKms(_) | Target::DsseKms(_) => None,
+            },
+            source_key_md5s,
+            endpoint_url: config.connection.endpoint_url.clone(),
+        }
+    }
+
+    /// The id of the job over a manifest of that digest: 32 hexadecimal digits.
+    pub fn job_id(&self, manifest_digest: &str) -> String {
+        let mut digest = Sha256::new();
+        digest.update(serde_json::to_vec(self).expect("strings only"));
+        digest.update(manifest_digest);
+        let hash = digest.finalize();
+        hash.iter()
+            .take(JOB_ID_BYTES)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// The flags in which two jobs differ.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        [
+            ("--to", self.target != other.target),
+            ("--kms-key-id", self.kms_key_id != other.kms_key_id),
+            ("--bucket-key", self.bucket_key != other.bucket_key),
+            (
+                "--kms-encryption-context",
+                self.kms_encryption_context != other.kms_encryption_context,
+            ),
+            (
+                "--sse-c-key-file",
+                self.customer_key_md5 != other.customer_key_md5,
+            ),
+            (
+                "--source-sse-c-key-file",
+                self.source_key_md5s != other.source_key_md5s,
+            ),
+            ("--endpoint-url", self.endpoint_url != other.endpoint_url),
+        ]
+        .into_iter()
+        .filter_map(|(flag, differs)| differs.then_some(flag))
+        .collect()
+    }
+}
+
+/// The job document in the state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobFile {
+    /// The version of reseal that prepared the job.
+    pub version: String,
+    /// The job's id.
+    pub job_id: String,
+    /// What decides an outcome.
+    pub spec: JobSpec,
+    /// Where the manifest was, and what told it from another.
+    pub source: ManifestSource,
+    /// Where its parts are.
+    pub parts: Vec<PartSource>,
+    /// What preparing found.
+    pub prepared: Prepared,
+}
