@@ -10,6 +10,8 @@ use crate::outcome::Failure;
 pub const NO_ANSWER: &str = "NoAnswer";
 /// Code of an answer with status 200 and no content where S3 always sends some. Ours.
 pub const EMPTY_ANSWER: &str = "EmptyAnswer";
+/// Code of an answer that is cut off, or not what S3 sends, under a status that says OK. Ours.
+pub const UNREADABLE_ANSWER: &str = "UnreadableAnswer";
 /// Code of a request that the SDK would not send: no credentials, an endpoint that is no URL. Ours.
 pub const NOT_SENT: &str = "RequestNotSent";
 

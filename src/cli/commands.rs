@@ -120,7 +120,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 fn start_log(format: LogFormat, progress: &Progress) {
     let writer = progress.writer();
     let filter = EnvFilter::try_from_env("RESEAL_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("reseal=info,warn"));
+        .unwrap_or_else(|_| EnvFilter::new("reseal=info,error"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(move || writer.clone())

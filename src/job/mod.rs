@@ -27,7 +27,9 @@ use crate::exit::Exit;
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use crate::retry::{self, Verdict};
 use crate::s3::{AclState, S3};
+use crate::s3_error::NO_ANSWER;
 use crate::shutdown::{Shutdown, Urgency};
 use crate::summary::{Collector, Summary};
 use crate::task::{Context, Learnt};
@@ -53,22 +55,21 @@ pub async fn run(
     mut shutdown: Shutdown,
 ) -> Result<Done, Error> {
     let s3 = S3::connect(&config.connection).await;
-    let listeners = RefCell::new(Listeners {
-        progress,
-        metrics: Metrics::new(),
-        collector: Collector::new(),
-    });
-    let emit = |event: Event<'_>| listeners.borrow_mut().on(&event);
+    let metrics = Metrics::new();
     if let Some(address) = config.metrics_listen {
-        let endpoint = listeners
-            .borrow()
-            .metrics
+        let endpoint = metrics
             .listen(address)
             .await
             .map_err(|error| Error::usage(error.to_string()))?;
         tracing::info!("metrics at http://{}/metrics", endpoint.addr());
         tokio::spawn(endpoint.serve());
     }
+    let listeners = RefCell::new(Listeners {
+        progress,
+        metrics,
+        collector: Collector::new(),
+    });
+    let emit = |event: Event<'_>| listeners.borrow_mut().on(&event);
 
     let opened = tokio::select! {
         opened = open::open(&config, &s3, &emit) => opened?,
@@ -100,10 +101,16 @@ pub async fn run(
         source_keys.push(key.clone());
     }
     let acls = if before.settled.len() < job.prepared.rows {
-        s3.acl_state(&job.prepared.bucket).await
+        first_question(&s3, &job.prepared.bucket).await?
     } else {
         AclState::Unknown
     };
+    if acls == AclState::Enabled {
+        emit(Event::Warning {
+            message: "the bucket has ACLs enabled: one more request for each object, and objects with grants beside the \
+                      owner's are refused, because a copy would reset them",
+        });
+    }
     let ctx = Context {
         s3: &s3,
         bucket: &job.prepared.bucket,
@@ -166,6 +173,29 @@ pub async fn run(
         summary,
         error,
     })
+}
+
+/// What the bucket is asked before any object is touched. A store that can't be reached, credentials that are wrong and a
+/// bucket that is not there show here, and not as a failure of every row.
+async fn first_question(s3: &S3, bucket: &str) -> Result<AclState, Error> {
+    let error = match source::patiently(|| s3.acl_state(bucket)).await {
+        Ok(acls) => return Ok(acls),
+        Err(error) => error,
+    };
+    if error.code == NO_ANSWER {
+        return Err(Error {
+            exit: Exit::Internal,
+            message: format!("the store can't be reached: {error}"),
+            hint: Some(
+                "check --endpoint-url and the network; the same command continues".to_owned(),
+            ),
+        });
+    }
+    match retry::judge_look(&error) {
+        Verdict::FailJob if error.code != "NotImplemented" => Err(error.into()),
+        // Not allowed to ask, or asked of a store without such controls: then nothing is known.
+        _ => Ok(AclState::Unknown),
+    }
 }
 
 /// Everybody who is told. They don't know each other, nor who tells them.

@@ -34,7 +34,10 @@ pub enum ObjectGrants {
 
 impl S3 {
     /// GetBucketOwnershipControls.
-    pub async fn acl_state(&self, bucket: &str) -> AclState {
+    ///
+    /// # Errors
+    /// What the store answered, where that is not about ownership controls.
+    pub async fn acl_state(&self, bucket: &str) -> Result<AclState, S3Error> {
         const OPERATION: &str = "GetBucketOwnershipControls";
         let answer = within(BUCKET_TIMEOUT, OPERATION, async {
             let request = self.client.get_bucket_ownership_controls().bucket(bucket);
@@ -44,7 +47,7 @@ impl S3 {
                 .map_err(|error| translate(OPERATION, error))
         })
         .await;
-        match answer {
+        Ok(match answer {
             Ok(answer) => {
                 let rules = answer.ownership_controls().map(|controls| controls.rules());
                 match rules
@@ -59,8 +62,8 @@ impl S3 {
                 }
             }
             Err(error) if error.code == "OwnershipControlsNotFoundError" => AclState::Enabled,
-            Err(_) => AclState::Unknown,
-        }
+            Err(error) => return Err(error),
+        })
     }
 
     /// GetObjectAcl of the current version.

@@ -4,10 +4,11 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use crate::s3_error::{NO_ANSWER, NOT_SENT, S3Error};
+use crate::s3_error::{NO_ANSWER, NOT_SENT, S3Error, UNREADABLE_ANSWER};
 
 /// Most links of an error's chain of causes that are told.
 const CAUSES_MAX: usize = 8;
@@ -36,16 +37,11 @@ where
             )
         }
         SdkError::ResponseError(_) => (
-            if (200..300).contains(&http_status) {
-                NO_ANSWER
-            } else {
-                code_of_status(operation, http_status)
-            }
-            .to_owned(),
+            code_of_status(operation, http_status).to_owned(),
             causes(&error),
         ),
         SdkError::ConstructionFailure(_) => (NOT_SENT.to_owned(), causes(&error)),
-        SdkError::DispatchFailure(failure) if failure.is_user() => {
+        SdkError::DispatchFailure(failure) if failure.is_user() || is_of_credentials(&error) => {
             (NOT_SENT.to_owned(), causes(&error))
         }
         _ => (NO_ANSWER.to_owned(), causes(&error)),
@@ -60,9 +56,23 @@ where
     }
 }
 
+/// Credentials that can't be had fail like a connection that can't be had; only the cause tells.
+fn is_of_credentials(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    for _ in 0..CAUSES_MAX {
+        match cause {
+            Some(link) if link.is::<CredentialsError>() => return true,
+            Some(link) => cause = link.source(),
+            None => break,
+        }
+    }
+    false
+}
+
 /// Answers without a body (HEAD's, a proxy's) name no code: S3's usual one for the status stands in.
 fn code_of_status(operation: &str, status: u16) -> &'static str {
     match status {
+        200..=299 => UNREADABLE_ANSWER,
         301 | 307 | 308 => "PermanentRedirect",
         400 => "BadRequest",
         401 | 403 => "AccessDenied",

@@ -10,6 +10,9 @@ mod transfer;
 
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
@@ -70,6 +73,9 @@ impl S3 {
         }
         if let Some(url) = &connection.endpoint_url {
             loader = loader.endpoint_url(url);
+            if connection.region.is_none() {
+                loader = loader.region(region_of_files(connection));
+            }
         }
         let shared = loader.load().await;
         let region = shared
@@ -87,6 +93,18 @@ impl S3 {
             client: Client::from_conf(config),
         }
     }
+}
+
+/// The Region of the environment or of AWS's files. A store of one's own is not in the Region of the machine that reseal
+/// runs on, so the instance's metadata service is not asked.
+fn region_of_files(connection: &Connection) -> RegionProviderChain {
+    let mut profile = ProfileFileRegionProvider::builder();
+    if let Some(name) = &connection.profile {
+        profile = profile.profile_name(name);
+    }
+    RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        .or_else(profile.build())
+        .or_else(REGION_DEFAULT)
 }
 
 /// Gives a request an end. The SDK by itself waits for ever for an answer that does not come.
