@@ -212,3 +212,109 @@ fn read_error(error: io::Error) -> RecordError {
         RecordError::Broken(Problem::Gzip(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All records of a text with their lines, or the first problem with its line.
+    fn records(text: &[u8]) -> Result<Vec<(u64, Vec<Vec<u8>>)>, (u64, Problem)> {
+        let mut records = Records::new(text);
+        let mut all = Vec::new();
+        loop {
+            match records.advance() {
+                Ok(true) => {
+                    let fields = records.fields().map(<[u8]>::to_vec).collect();
+                    all.push((records.line(), fields));
+                }
+                Ok(false) => return Ok(all),
+                Err(RecordError::Malformed(problem) | RecordError::Broken(problem)) => {
+                    return Err((records.line(), problem));
+                }
+                Err(RecordError::Io(error)) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn records_begin_on_the_lines_that_an_editor_shows() {
+        let text = b"a,b\r\n\"x\ny\",\"\"\"q\"\"\"\n,\nlast,";
+        let expected: [(u64, [&[u8]; 2]); 4] = [
+            (1, [b"a", b"b"]),
+            (2, [b"x\ny", b"\"q\""]),
+            (4, [b"", b""]),
+            (5, [b"last", b""]),
+        ];
+        let found = records(text).expect("sound");
+        assert_eq!(found.len(), expected.len());
+        for ((line, fields), (expected_line, expected)) in found.iter().zip(expected) {
+            assert_eq!(
+                (*line, fields.as_slice()),
+                (expected_line, &expected.map(<[u8]>::to_vec)[..])
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_lenient_parser_would_guess_is_refused() {
+        let long = [b"\"", "x\n".repeat(RECORD_BYTES_MAX / 2).as_bytes()].concat();
+        let table: [(&[u8], u64, Problem); 9] = [
+            (b"a,b\n\na,b\n", 2, Problem::BlankLine),
+            (b"a,b\n\r\n", 2, Problem::BlankLine),
+            (b"a,b\na,\"cut", 2, Problem::UnclosedQuote),
+            (b"a,\"b\"c\n", 1, Problem::StrayQuote),
+            (b"a,b\"c\"\n", 1, Problem::StrayQuote),
+            (b"a,b\rc,d\n", 1, Problem::CarriageReturn),
+            (b"\xef\xbb\xbf\"a\",b\n", 1, Problem::ByteOrderMark),
+            (b"\xff\xfea\0,\0", 1, Problem::Utf16),
+            (&long, 1, Problem::RowTooLong),
+        ];
+        for (text, line, problem) in table {
+            assert_eq!(records(text), Err((line, problem)));
+        }
+    }
+
+    proptest! {
+        /// The `csv` crate is the oracle: what it writes is read, ...
+        #[test]
+        fn what_a_writer_wrote_is_read(
+            rows in prop::collection::vec(prop::collection::vec("[a\",\r\n\u{e9}]{0,6}", 2..4), 0..6),
+            always in any::<bool>(),
+            crlf in any::<bool>(),
+        ) {
+            let mut writer = ::csv::WriterBuilder::new()
+                .flexible(true)
+                .quote_style(if always { ::csv::QuoteStyle::Always } else { ::csv::QuoteStyle::Necessary })
+                .terminator(if crlf { ::csv::Terminator::CRLF } else { ::csv::Terminator::Any(b'\n') })
+                .from_writer(Vec::new());
+            for row in &rows {
+                writer.write_record(row).expect("to memory");
+            }
+            let text = writer.into_inner().expect("to memory");
+            let found: Vec<_> = records(&text).expect("sound").into_iter().map(|(_, row)| row).collect();
+            let rows: Vec<Vec<Vec<u8>>> = rows
+                .into_iter()
+                .map(|row| row.into_iter().map(String::into_bytes).collect())
+                .collect();
+            prop_assert_eq!(found, rows);
+        }
+
+        /// ... and what is read at all is read as it reads it.
+        #[test]
+        fn what_is_accepted_is_what_every_parser_sees(text in "[a,\"\r\n]{0,24}") {
+            let Ok(found) = records(text.as_bytes()) else { return Ok(()) };
+            let mut reader = ::csv::ReaderBuilder::new()
+                .has_headers(false)
+                .flexible(true)
+                .from_reader(text.as_bytes());
+            let expected: Vec<Vec<Vec<u8>>> = reader
+                .byte_records()
+                .map(|row| row.expect("it never refuses").iter().map(<[u8]>::to_vec).collect())
+                .collect();
+            let found: Vec<_> = found.into_iter().map(|(_, row)| row).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -63,3 +63,64 @@ fn hex_digit(byte: u8) -> Option<u8> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_decoded_as_s3_encodes_them() {
+        let table: [(&[u8], &str); 7] = [
+            (b"plain/key.txt", "plain/key.txt"),
+            (b"a+b%20c%2Bd", "a b c+d"),
+            (b"%7Etilde%e2%82%AC", "~tilde€"),
+            (b"../%2F..", "..//.."),
+            (b"%00", "\0"),
+            (b"100%25", "100%"),
+            ("naïve".as_bytes(), "naïve"),
+        ];
+        for (encoded, key) in table {
+            assert_eq!(decode_key(encoded).as_deref(), Ok(key));
+        }
+        assert_eq!(
+            decode_key(&[b'k'; KEY_BYTES_MAX]).map(|key| key.len()),
+            Ok(KEY_BYTES_MAX)
+        );
+        assert_eq!(
+            decode_key("%41".repeat(KEY_BYTES_MAX).as_bytes()).map(|key| key.len()),
+            Ok(KEY_BYTES_MAX)
+        );
+    }
+
+    #[test]
+    fn what_no_key_encodes_to_is_refused() {
+        let percent = |at, text: &str| Problem::PercentEncoding {
+            at,
+            text: text.to_owned(),
+        };
+        let long = KEY_BYTES_MAX + 1;
+        let table: [(&[u8], Problem); 7] = [
+            (b"", Problem::KeyEmpty),
+            (b"a%", percent(1, "%")),
+            (b"a%4", percent(1, "%4")),
+            (b"+%zz%", percent(1, "%zz")),
+            (b"%+1", percent(0, "%+1")),
+            (b"%ff", Problem::NotUtf8 { column: "Key" }),
+            (&vec![b'k'; long], Problem::KeyTooLong { bytes: long }),
+        ];
+        for (encoded, problem) in table {
+            assert_eq!(decode_key(encoded), Err(problem));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_key_or_a_problem(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if let Ok(key) = decode_key(&bytes) {
+                prop_assert!((1..=bytes.len()).contains(&key.len()));
+            }
+        }
+    }
+}

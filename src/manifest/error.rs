@@ -143,6 +143,9 @@ pub enum Problem {
     /// The system won't let us read it.
     #[error("cannot be read: {0}")]
     Unreadable(String),
+    /// Somebody writes to it while we read.
+    #[error("was written to while it was read; try again when it is whole")]
+    WrittenMeanwhile,
     /// A CSV without rows. It might be what a failed export left, and it names no bucket: better told than "complete".
     #[error("has no rows, so it names neither bucket nor objects; was it written to its end?")]
     NoRows,

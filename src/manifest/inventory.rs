@@ -201,3 +201,131 @@ fn bucket_of_arn(arn: String) -> String {
         None => arn,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(format: &str, schema: &str, files: &str) -> String {
+        format!(
+            r#"{{"sourceBucket": "src", "destinationBucket": "arn:aws-cn:s3:::dst", "version": "2016-11-30",
+                "creationTimestamp": "1514944800000", "fileFormat": "{format}", "fileSchema": "{schema}",
+                "files": [{files}]}}"#
+        )
+    }
+
+    #[test]
+    fn an_inventory_is_read_and_its_md5_normalised() {
+        let file = r#"{"key": "p/data/x.csv.gz", "size": 7, "MD5checksum": "F11166069F1990ABEB9C97ACE9CDFABC"},
+            {"key": "p/data/y.csv"}"#;
+        let text = json("CSV", "Bucket, Key , versionid, Whatever, SIZE", file);
+        let inventory = Inventory::parse(text.as_bytes(), "manifest.json").expect("sound");
+        assert_eq!(inventory.source_bucket, "src");
+        assert_eq!(inventory.destination_bucket.as_deref(), Some("dst"));
+        assert_eq!(inventory.schema.identity(), "Bucket,Key,VersionId,,Size");
+        let md5 = inventory.files[0].md5.as_deref();
+        assert_eq!(md5, Some("f11166069f1990abeb9c97ace9cdfabc"));
+        assert_eq!(
+            (inventory.files[0].size, inventory.files[1].size),
+            (Some(7), None)
+        );
+        let empty = json("CSV", "Bucket, Key", "");
+        assert!(Inventory::parse(empty.as_bytes(), "m").is_ok_and(|empty| empty.files.is_empty()));
+    }
+
+    #[test]
+    fn what_is_no_usable_inventory_is_refused() {
+        let twice = r#"{"key": "x"}, {"key": "x"}"#;
+        let no_md5 = r#"{"key": "x", "MD5checksum": "zz"}"#;
+        let table = [
+            (
+                json("ORC", "struct<bucket:string>", ""),
+                "ORC, which this version does not read",
+            ),
+            (
+                json("Parquet", "message s3.inventory {}", ""),
+                "Parquet, which",
+            ),
+            (json("CSV", "Key, Size", ""), "no column Bucket"),
+            (json("CSV", "Bucket, Size", ""), "no column Key"),
+            (json("CSV", "Bucket, Key, key", ""), "Key more than once"),
+            (
+                json("CSV", &"Bucket, Key,".repeat(99), ""),
+                "too many columns",
+            ),
+            (json("CSV", "Bucket, Key", twice), "twice"),
+            (json("CSV", "Bucket, Key", no_md5), "no MD5"),
+            (
+                json("CSV", "Bucket, Key", r#"{"key": ""}"#),
+                "without a key",
+            ),
+            (
+                json("CSV", "Bucket, Key", "").replace("src", "s/c"),
+                "no bucket name",
+            ),
+            (
+                r#"{"Format": "Report_CSV_20180820"}"#.to_owned(),
+                "sourceBucket",
+            ),
+            ("{".to_owned(), "not the manifest.json"),
+        ];
+        for (text, phrase) in table {
+            let message = Inventory::parse(text.as_bytes(), "dir/manifest.json")
+                .expect_err(phrase)
+                .to_string();
+            assert!(message.starts_with("dir/manifest.json: "), "{message}");
+            assert!(message.contains(phrase), "{phrase}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_checksum_file_is_the_md5_of_the_json() {
+        let check = |checksum: &[u8]| Inventory::check_checksum(b"{}", checksum, "m/manifest.json");
+        assert!(check(b"99914B932BD37A50B983C5E7C90AE93B").is_ok());
+        assert!(check(b"99914b932bd37a50b983c5e7c90ae93b  manifest.json\n").is_ok());
+        for bad in [&b""[..], b"99914b932bd37a50b983c5e7c90ae93c", b"9991"] {
+            let message = check(bad).expect_err("another MD5").to_string();
+            assert!(
+                message.contains("MD5 is 99914b932bd37a50b983c5e7c90ae93b"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_data_file_is_looked_for_beside_the_manifest_only() {
+        let candidates = |manifest: &str, key: &str| -> Vec<String> {
+            Inventory::local_candidates(Path::new(manifest), key)
+                .map(|path| path.display().to_string())
+                .collect()
+        };
+        assert_eq!(
+            candidates("/m/inv/T/manifest.json", "inv/data/x.gz"),
+            [
+                "/m/inv/T/inv/data/x.gz",
+                "/m/inv/inv/data/x.gz",
+                "/m/inv/data/x.gz",
+                "/m/inv/T/data/x.gz",
+                "/m/inv/T/../data/x.gz",
+                "/m/inv/T/x.gz",
+            ]
+        );
+        assert_eq!(candidates("manifest.json", "x")[0], "x");
+        for key in ["../../etc/passwd", "/etc/passwd", "a/../../etc/passwd"] {
+            assert_eq!(
+                candidates("/m/T/manifest.json", key),
+                ["/m/T/data/passwd", "/m/T/../data/passwd", "/m/T/passwd"]
+            );
+        }
+        for key in ["..", "a/..", "/", ""] {
+            assert!(candidates("/m/T/manifest.json", key).is_empty(), "{key}");
+        }
+        let message = Inventory::find_local(Path::new("/nowhere/manifest.json"), "data/x.gz")
+            .expect_err("it is not there")
+            .to_string();
+        assert!(
+            message.starts_with("data/x.gz: ") && message.contains("/nowhere/x.gz"),
+            "{message}"
+        );
+    }
+}

@@ -11,6 +11,9 @@
 //! Nothing here knows S3's requests or `async`: whoever owns them fetches a part into a file and comes here with its
 //! path. Everything streams: memory holds a record, buffers and the list of an inventory's data files.
 //!
+//! A gzip file that is cut off is an error at every place but one: between two of its members it is a whole, shorter
+//! file. Only an inventory's MD5 can tell that.
+//!
 //! The rules for rows:
 //! - All rows are of one bucket, and as wide as the first row or as the inventory's `fileSchema` says.
 //! - Keys are URL-encoded, `+` is a space. Everything else stands as it is.

@@ -173,9 +173,9 @@ impl Preparation {
         } else {
             self.read_csv(&mut file, name, progress)?
         };
-        if Fingerprint::of(&file.metadata().map_err(io)?) != before {
-            let what = format!("{name} was written to while it was read");
-            return Err(ManifestError::Changed { what });
+        let after = Fingerprint::of(&file.metadata().map_err(io)?);
+        if after != before {
+            return Err(ManifestError::fault(name, None, Problem::WrittenMeanwhile));
         }
         self.rows += facts.rows;
         self.parts.push(PartFacts {
