@@ -219,8 +219,10 @@ mod tests {
 
     use super::*;
 
+    type Fields = Vec<Vec<u8>>;
+
     /// All records of a text with their lines, or the first problem with its line.
-    fn records(text: &[u8]) -> Result<Vec<(u64, Vec<Vec<u8>>)>, (u64, Problem)> {
+    fn records(text: &[u8]) -> Result<Vec<(u64, Fields)>, (u64, Problem)> {
         let mut records = Records::new(text);
         let mut all = Vec::new();
         loop {
@@ -294,7 +296,7 @@ mod tests {
             }
             let text = writer.into_inner().expect("to memory");
             let found: Vec<_> = records(&text).expect("sound").into_iter().map(|(_, row)| row).collect();
-            let rows: Vec<Vec<Vec<u8>>> = rows
+            let rows: Vec<Fields> = rows
                 .into_iter()
                 .map(|row| row.into_iter().map(String::into_bytes).collect())
                 .collect();
@@ -309,7 +311,7 @@ mod tests {
                 .has_headers(false)
                 .flexible(true)
                 .from_reader(text.as_bytes());
-            let expected: Vec<Vec<Vec<u8>>> = reader
+            let expected: Vec<Fields> = reader
                 .byte_records()
                 .map(|row| row.expect("it never refuses").iter().map(<[u8]>::to_vec).collect())
                 .collect();
