@@ -290,9 +290,10 @@ fn each_bad_input_names_its_line_and_what_is_wrong() {
     let crc = damaged.len() - 6;
     damaged[crc] ^= 1;
     let marked = gzip(b"\xef\xbb\xbfb,k\n");
-    let table: [(&[u8], &str, &str); 28] = [
+    let table: [(&[u8], &str, &str); 29] = [
         (b"", "m.csv: ", "has no rows"),
         (&gzip(b""), "m.csv: ", "has no rows"),
+        (b"key\n", "m.csv:1: ", "1 columns where 2 or 3"),
         (b"b,k\nb\n", "m.csv:2: ", "1 columns where 2"),
         (b"b,k\nb,k,v\n", "m.csv:2: ", "3 columns where 2"),
         (b"b,k,v\nb,k\n", "m.csv:2: ", "2 columns where 3"),
@@ -492,6 +493,8 @@ fn a_changed_file_is_noticed_and_a_touched_one_is_not_minded() {
     set_modified(&path, 1_000);
     for origin in [Origin::Local, Origin::Fetched] {
         let prepared = prepare_as(&path, origin).expect("sound");
+        let facts = &prepared.parts[0];
+        assert_eq!(facts.fingerprint.is_some(), origin == Origin::Local);
         set_modified(&path, 2_000);
         assert_eq!(read(&path, &prepared).expect("the same bytes").len(), 2);
         assert!(verify_part(&path, &prepared.parts[0]).is_ok());
