@@ -86,6 +86,10 @@ impl StateDir {
     ///
     /// [`StateError::OtherJob`] and [`StateError::Damaged`], and [`StateError::Busy`] while another [`Writer`] of this
     /// state lives.
+    ///
+    /// # Panics
+    ///
+    /// Where the job id is longer than [`JOB_ID_BYTES_MAX`](super::JOB_ID_BYTES_MAX).
     pub fn journal(&self, job_id: &str) -> Result<(Replay, Writer), StateError> {
         let lock = Arc::clone(&self.lock);
         if Arc::strong_count(&self.lock) > 2 {
@@ -230,4 +234,145 @@ fn sync_parent(path: &Path) -> io::Result<()> {
         _ => Path::new("."),
     };
     File::open(parent)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::journal::{Outcomes, Record};
+    use crate::outcome::{SkipReason, TaskOutcome};
+
+    fn settled(row: u64) -> Record {
+        let outcome = TaskOutcome::Skipped(SkipReason::AlreadyEncrypted);
+        Record::Settled { row, outcome }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_job_goes_on_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/state");
+        assert_eq!(replay_unlocked(&path).unwrap(), None);
+        assert_eq!(read_job_unlocked::<String>(&path).unwrap(), None);
+        for run in 0..3 {
+            let state = StateDir::open(&path).unwrap();
+            let before: Option<String> = state.read_job().unwrap();
+            assert_eq!(before, (run > 0).then(|| format!("run {}", run - 1)));
+            state.write_job(&format!("run {run}")).unwrap();
+            let (replay, mut writer) = state.journal("j").unwrap();
+            assert_eq!((replay.settled.len(), replay.frames), (run, run));
+            writer.append(&settled(run));
+            writer.close().unwrap();
+        }
+        assert_eq!(replay_unlocked(&path).unwrap().unwrap().settled.len(), 3);
+        let mut outcomes = Outcomes::open(&path, "j").unwrap();
+        assert!(outcomes.of(2).unwrap().is_some() && outcomes.of(3).unwrap().is_none());
+
+        let made = [dir.path().join("a"), path.clone()];
+        assert!(made.iter().all(|dir| mode(dir) == DIR_MODE));
+        let mut names: Vec<_> = fs::read_dir(&path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        names.sort();
+        assert_eq!(names, [JOB, JOURNAL, LOCK].map(|name| path.join(name)));
+        assert!(names.iter().all(|file| mode(file) == FILE_MODE));
+    }
+
+    #[test]
+    fn one_runner_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_busy =
+            |result: Result<_, StateError>| matches!(result, Err(StateError::Busy { .. }));
+        let opened = || StateDir::open(dir.path()).map(drop);
+        let state = StateDir::open(dir.path()).unwrap();
+        assert!(is_busy(opened()));
+        let (_, writer) = state.journal("j").unwrap();
+        assert!(is_busy(state.journal("j").map(drop)), "a second writer");
+        drop(state);
+        assert!(is_busy(opened()), "the writer still writes");
+        writer.close().unwrap();
+        opened().unwrap();
+    }
+
+    #[test]
+    fn another_jobs_journal_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        state.journal("j1").unwrap().1.close().unwrap();
+        let errors = [
+            state.journal("j2").map(drop).unwrap_err(),
+            Outcomes::open(dir.path(), "j2").map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            let StateError::OtherJob { found, wanted, .. } = &error else {
+                panic!("{error}")
+            };
+            assert_eq!((found.as_str(), wanted.as_str()), ("j1", "j2"));
+            assert_eq!(error.exit().code(), 5);
+        }
+        assert_eq!(replay_unlocked(dir.path()).unwrap().unwrap().job_id, "j1");
+    }
+
+    #[test]
+    fn a_job_document_is_whole_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let job = vec!["line\nfeed".to_owned(), "\u{1F511}".to_owned()];
+        state.write_job(&job).unwrap();
+        let path = dir.path().join(JOB);
+        let good = fs::read(&path).unwrap();
+        let as_json: serde_json::Value = serde_json::from_slice(&good).unwrap();
+        assert_eq!(as_json["job"][0], "line\nfeed");
+
+        let refused = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            let read = state.read_job::<Vec<String>>();
+            matches!(read, Err(StateError::Damaged { .. }))
+        };
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(refused(&bytes), "bit {bit}");
+        }
+        for len in 0..good.len() {
+            assert!(refused(&good[..len]), "{len} bytes");
+        }
+        fs::write(&path, &good).unwrap();
+        assert_eq!(state.read_job().unwrap(), Some(job));
+        let other_fields = state.read_job::<u64>();
+        assert!(matches!(other_fields, Err(StateError::Newer { .. })));
+    }
+
+    #[test]
+    fn looking_at_a_torn_journal_leaves_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        let (_, mut writer) = state.journal("j").unwrap();
+        writer.append(&settled(0));
+        writer.close().unwrap();
+        let path = dir.path().join(JOURNAL);
+        let whole = fs::read(&path).unwrap();
+        let torn = [&whole[..], &[1, 2, 3]].concat();
+        fs::write(&path, &torn).unwrap();
+
+        let replay = replay_unlocked(dir.path()).unwrap().unwrap();
+        assert_eq!((replay.settled.len(), replay.torn_bytes), (1, 3));
+        assert!(
+            Outcomes::open(dir.path(), "j")
+                .unwrap()
+                .of(0)
+                .unwrap()
+                .is_some()
+        );
+        assert_eq!(fs::read(&path).unwrap(), torn);
+
+        state.journal("j").unwrap().1.close().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), whole);
+    }
 }

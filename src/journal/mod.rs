@@ -61,6 +61,8 @@ mod record;
 mod replay;
 mod rows;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use dir::{StateDir, read_job_unlocked, replay_unlocked};

@@ -294,3 +294,74 @@ fn outcome_decoder(tag: u8) -> Option<OutcomeKind> {
         .chain(reasons)
         .find_map(|(known, kind)| (known == tag).then_some(kind))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reread(record: &Record) -> Vec<Record> {
+        let mut payload = Vec::new();
+        encode(record, &mut 0, &mut payload);
+        assert!(payload.len() <= RECORD_BYTES_MAX, "{} bytes", payload.len());
+        Records::new(&payload, Position::default())
+            .collect::<Result<_, _>>()
+            .unwrap()
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters() {
+        // An odd byte before two-byte characters: both limits fall inside one.
+        let text = format!("x{}", "é".repeat(2_000));
+        let outcome = TaskOutcome::Failed(Failure {
+            code: text.clone(),
+            http_status: u16::MAX,
+            message: text.clone(),
+        });
+        let row = u64::MAX;
+        let cut = TaskOutcome::Failed(Failure {
+            code: text[..CODE_BYTES_MAX - 1].to_owned(),
+            http_status: u16::MAX,
+            message: text[..MESSAGE_BYTES_MAX - 1].to_owned(),
+        });
+        assert_eq!(
+            reread(&Record::Settled { row, outcome }),
+            [Record::Settled { row, outcome: cut }]
+        );
+    }
+
+    #[test]
+    fn half_a_key_arn_is_never_recorded() {
+        let arn = "a".repeat(ARN_BYTES_MAX);
+        let longer = format!("{arn}a");
+        let kept = Record::KeyResolved { arn };
+        assert_eq!(reread(&kept), [kept]);
+        assert_eq!(reread(&Record::KeyResolved { arn: longer }), []);
+    }
+
+    #[test]
+    fn bytes_that_are_no_record_are_refused() {
+        let cases: [&[u8]; 7] = [
+            &[RESERVED],
+            &[RESERVED, 0x80],
+            // 2⁶⁴, and a varint without an end.
+            &[
+                RESERVED, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02,
+            ],
+            &[
+                RESERVED, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
+            ],
+            &[KEY_RESOLVED, 3, b'a', b'b'],
+            &[KEY_RESOLVED, 2, 0xc3, 0x28],
+            &[FAILED, 0, 0x80, 0x80, 0x04, 0, 0],
+        ];
+        for bytes in cases {
+            let read: Vec<_> = Records::new(bytes, Position::default()).collect();
+            assert!(
+                matches!(read[..], [Err(Malformed::Field(_))]),
+                "{bytes:x?}: {read:?}"
+            );
+        }
+        let greatest = Record::Reserved { up_to: u64::MAX };
+        assert_eq!(reread(&greatest), [greatest]);
+    }
+}
