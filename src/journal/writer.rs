@@ -64,11 +64,11 @@ impl Writer {
     }
 
     /// Takes a record to be written, and returns its sequence number, counted from 1 in each run. Never blocks on the
-    /// disk. The record counts once [`durable`](Self::durable) has reached the number.
+    /// disk; after a failure it only keeps the record in memory. The record counts once [`durable`](Self::durable) has reached the number.
     pub fn append(&mut self, record: &Record) -> u64 {
         self.sequence += 1;
         let mut queue = self.shared.lock();
-        if !queue.failed && queue.push(record, self.sequence) {
+        if queue.push(record, self.sequence) {
             self.shared.wake.notify_one();
         }
         self.sequence
@@ -119,9 +119,6 @@ fn write_batches(shared: &Shared, mut log: Log, told: &watch::Sender<Progress>) 
         match log.commit(&batch.payload) {
             Ok(()) => told.send_modify(|progress| progress.sequence = batch.last),
             Err(error) => {
-                let mut queue = shared.lock();
-                queue.failed = true;
-                queue.batches.clear();
                 told.send_modify(|progress| progress.failed = Some(Arc::new(error)));
                 return;
             }
@@ -183,7 +180,6 @@ struct Queue {
     /// [`PENDING_RECORDS_MAX`](super::PENDING_RECORDS_MAX).
     batches: VecDeque<Batch>,
     closed: bool,
-    failed: bool,
 }
 
 /// The payload of a frame to be.
