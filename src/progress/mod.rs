@@ -89,18 +89,17 @@ impl Progress {
         if let Some(notice) = notice {
             self.tell(&notice, is_warning);
         }
-        match &mut self.shown {
-            Shown::Bar(bar) => {
-                let bar = bar.clone();
-                self.move_bar(&bar, event);
+        let is_line_due = match &mut self.shown {
+            Shown::Log(due) => due.is_due(event, now),
+            Shown::Bar(_) | Shown::None => false,
+        };
+        match &self.shown {
+            Shown::Bar(bar) => self.move_bar(bar, event),
+            Shown::Log(_) if is_line_due => {
+                let line = self.view().line(now);
+                tracing::info!("{line}");
             }
-            Shown::Log(due) => {
-                if due.is_due(event, now) {
-                    let line = self.view().line(now);
-                    tracing::info!("{line}");
-                }
-            }
-            Shown::None => {}
+            Shown::Log(_) | Shown::None => {}
         }
     }
 
@@ -117,17 +116,17 @@ impl Progress {
     }
 
     fn move_bar(&self, bar: &ProgressBar, event: &Event<'_>) {
-        let (total, settled) = {
-            let view = self.view();
-            (view.total(), view.settled())
-        };
         match event {
-            Event::Started { .. } => {
-                bar.set_length(total.unwrap_or_default());
+            Event::Started { total, .. } => {
+                let settled = self.view().settled();
                 bar.set_style(bar_style("[{bar:24}] {told}", &self.view));
+                bar.set_length(*total);
                 bar.set_position(settled);
             }
-            Event::Settled { .. } => bar.set_position(settled),
+            Event::Settled { .. } => {
+                let settled = self.view().settled();
+                bar.set_position(settled);
+            }
             Event::Finished => bar.finish_and_clear(),
             _ => {}
         }

@@ -165,7 +165,7 @@ fn the_bar_shows_where_the_run_is_and_lines_stay_whole() {
     let text = screen.text();
     assert!(text.contains("warning: look here"), "{text:?}");
     assert!(text.contains("running: 2 of 4 rows (50.0 %)"), "{text:?}");
-    assert!(text.contains("[===========>"), "{text:?}");
+    assert!(text.contains("[============>"), "{text:?}");
 }
 
 #[test]

@@ -101,11 +101,6 @@ impl View {
         }
     }
 
-    /// Rows of the manifest, once they are known.
-    pub fn total(&self) -> Option<u64> {
-        (self.phase != Phase::Preparing).then(|| self.pace.total())
-    }
-
     /// Rows that have their outcome.
     pub fn settled(&self) -> u64 {
         self.pace.settled()
@@ -189,7 +184,6 @@ mod tests {
         assert_eq!(view.line(start), "preparing");
         view.on(&Event::Preparing { rows: 12_000 }, start);
         assert_eq!(view.line(start), "preparing: 12,000 rows checked");
-        assert_eq!(view.total(), None);
 
         let mut before = Tally::default();
         before.add(&failed("AccessDenied", ""));
@@ -198,7 +192,6 @@ mod tests {
             before: &before,
         };
         view.on(&started, start);
-        assert_eq!(view.total(), Some(10_001));
         assert_eq!(
             view.line(start),
             "running: 1 of 10,001 rows (0.0 %), 0 in flight, 1 failed"
