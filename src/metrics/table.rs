@@ -155,15 +155,22 @@ pub const FAILED: &str = "failed";
 
 /// The failure codes that an operator may want to alert on before they have happened once: they exist at zero. Others
 /// appear when a store answers with them, up to [`FAILURE_CODES_MAX`](crate::outcome::FAILURE_CODES_MAX) in all.
-/// Source: S3 API Reference, "Error responses"; the KMS ones as S3 hands them on.
-pub const EXPECTED_CODES: [&str; 11] = [
+/// Source: S3 API Reference, "Error responses"; the KMS one as S3 hands it on; those that S3 does not know are ours.
+pub const EXPECTED_CODES: [&str; 18] = [
     "AccessDenied",
+    "EncryptionNotApplied",
     "InternalError",
     "InvalidObjectState",
     "InvalidRequest",
     "KMS.DisabledException",
+    "NoAnswer",
+    "NoCustomerKey",
     "NoSuchKey",
     "NoSuchVersion",
+    "ObjectArchived",
+    "ObjectHasGrants",
+    "ObjectLocked",
+    "ObjectTooLarge",
     "PreconditionFailed",
     "RequestTimeout",
     "SlowDown",
