@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Parser as _;
 use k8s_openapi::api::batch::v1::{CronJob, Job, JobSpec, PodFailurePolicyRule};
 use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim, PodSpec, ServiceAccount};
+use reseal::cli::{Cli, Command};
+use reseal::config::Location;
 use reseal::exit::Exit;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -479,4 +482,27 @@ fn the_cron_job_is_the_job_on_a_schedule() {
     let cron_job = spec.job_template.spec.expect("spec");
     assert_eq!(args(&cron_job).len(), args(&job()).len());
     assert_eq!(without_manifest(cron_job), without_manifest(job()));
+}
+
+#[test]
+fn the_args_are_ones_that_reseal_takes() {
+    let cron = parsed::<CronJob>(CRON_JOB)
+        .spec
+        .and_then(|spec| spec.job_template.spec);
+    for job in [job(), cron.expect("spec")] {
+        let typed = std::iter::once("reseal").chain(args(&job).iter().map(String::as_str));
+        let cli = Cli::try_parse_from(typed).unwrap_or_else(|error| panic!("{error}"));
+        let Command::Run(run) = cli.command else {
+            panic!("not `reseal run`");
+        };
+        assert!(
+            matches!(run.manifest, Location::S3 { .. }),
+            "a pod has no files of its own"
+        );
+        assert!(
+            matches!(run.report, Some(Location::S3 { .. })),
+            "the report outlives the volume"
+        );
+        assert_eq!(run.state, None, "a folder for each job");
+    }
 }
