@@ -1,14 +1,20 @@
 //! The embedded S3: a small, real S3 that keeps its objects on disk, encrypted under envelope keys.
 //!
-//! - [`model`]: what is remembered about buckets and objects.
-//! - [`vault`]: keys, envelopes and the encrypted files.
-//! - [`store`]: the folder on disk and the index over it.
+//! - [`server`]: the handle, the folder, the connections; [`credentials`] of a folder.
+//! - [`front`]: one request in, one answer out; [`access_log`].
+//! - [`service`]: S3's operations, behind s3s.
 //! - [`conditions`], [`error`]: S3's rules for conditional requests, and its error documents.
-//! - [`service`]: S3's operations.
+//! - [`model`]: what is remembered about buckets and objects.
+//! - [`store`]: the folder on disk and the index over it.
+//! - [`vault`]: keys, envelopes and the encrypted files.
 
+pub mod access_log;
 pub mod conditions;
+pub mod credentials;
 pub mod error;
+pub mod front;
 pub mod model;
+pub mod server;
 pub mod service;
 pub mod store;
 pub mod vault;

@@ -1,0 +1,652 @@
+//! The embedded S3 as a server: a thread of its own with a runtime of its own, so that whoever starts
+//! it, asynchronous or not, gets a handle and nothing else.
+//!
+//! A folder has one server at a time (a lock file), one pair of credentials and one access log. No
+//! client can hang or exhaust the server: connections are counted, headers and bodies have to arrive
+//! in time, answers have to be taken in time.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::route::S3Route;
+use s3s::service::S3ServiceBuilder;
+use s3s::{S3, S3Result, s3_error};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
+
+use super::access_log::{ACCESS_LOG_FILE, AccessLog, Counted};
+use super::credentials::Credentials;
+use super::front::{Front, LocalHost, SignedOnly};
+
+/// The lock file in the data folder.
+pub const LOCK_FILE: &str = "lock";
+
+/// An AWS configuration file in the data folder, for `AWS_CONFIG_FILE`: endpoint, region, addressing.
+pub const CONFIG_FILE: &str = "aws-config";
+
+/// Threads that serve requests. Two leave room for the client on a small machine.
+const WORKER_THREADS: usize = 2;
+
+/// Threads for reading and writing files.
+const BLOCKING_THREADS_MAX: usize = 16;
+
+/// Connections at a time; further ones wait in the listen queue. Below the usual limit of 1,024 open
+/// files, with room for the object files that each connection may hold.
+const CONNECTIONS_MAX: usize = 384;
+
+/// For a request's headers to arrive, and for a connection to be idle. Longer than clients keep idle
+/// connections in their pools (hyper-util: 90 s), so that the client closes first and never sends a
+/// request into a connection that is being closed.
+const HEADER_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// A client that takes no byte of its answer for so long is dropped.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+
+/// For running requests to finish once the server stops.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// How far the access log may lag behind.
+const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// After a failed accept (too many open files, mostly).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bodies that are read whole: 10,000 parts with checksums, or 1,000 keys to delete, fit well.
+const XML_BYTES_MAX: usize = 8 << 20;
+
+/// s3s keeps the file of a browser upload (POST with a form) in memory.
+const POST_BYTES_MAX: u64 = 16 << 20;
+
+/// What a server serves, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder with everything the server keeps. It is made when it is missing.
+    pub data: PathBuf,
+    /// Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Nothing: the folder's own, made once and kept in `aws-credentials`.
+    pub credentials: Option<Credentials>,
+    /// The region that buckets are in.
+    pub region: String,
+    /// Whether [`LocalS3::requests`] counts: for tests, since it remembers every key.
+    pub count_requests: bool,
+}
+
+impl Options {
+    /// A server for tests: a free port on the loopback interface, counting requests.
+    #[must_use]
+    pub fn for_tests(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            credentials: None,
+            region: "us-east-1".to_owned(),
+            count_requests: true,
+        }
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the folder {} cannot be used", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("the folder {} is being served or changed by another process", path.display())]
+    Locked { path: PathBuf },
+    #[error("{} cannot be used", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("cannot listen on {listen}")]
+    Listen {
+        listen: SocketAddr,
+        source: io::Error,
+    },
+    #[error("cannot start the server's thread")]
+    Thread { source: io::Error },
+}
+
+/// A data folder that this process alone may change, for as long as this value lives.
+#[derive(Debug)]
+pub struct LockedFolder {
+    path: PathBuf,
+    /// The operating system gives the lock back when the file is closed, however that happens.
+    _lock: File,
+}
+
+impl LockedFolder {
+    /// Makes the folder when it is missing, and locks it.
+    ///
+    /// # Errors
+    /// When it cannot be made, or when another process holds the lock.
+    pub fn open(path: &Path) -> Result<Self, StartError> {
+        let unusable = |source| StartError::Folder {
+            path: path.to_owned(),
+            source,
+        };
+        fs::create_dir_all(path).map_err(unusable)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(LOCK_FILE))
+            .map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(StartError::Locked {
+                path: path.to_owned(),
+            }),
+            Err(TryLockError::Error(source)) => Err(unusable(source)),
+        }
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A running server. Dropping it stops it, as [`LocalS3::stop`] does.
+#[derive(Debug)]
+pub struct LocalS3 {
+    addr: SocketAddr,
+    credentials: Credentials,
+    region: String,
+    folder: PathBuf,
+    log: Arc<AccessLog>,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LocalS3 {
+    /// Serves an S3 implementation and a route from a locked folder.
+    pub(super) fn serve_service(
+        options: Options,
+        folder: LockedFolder,
+        service: impl S3,
+        route: impl S3Route,
+    ) -> Result<Self, StartError> {
+        let Options {
+            listen,
+            credentials,
+            region,
+            count_requests,
+            ..
+        } = options;
+        let in_file = |name: &str| {
+            let path = folder.path().join(name);
+            move |source| StartError::File { path, source }
+        };
+        let credentials = match credentials {
+            Some(credentials) => credentials,
+            None => Credentials::of_folder(folder.path())
+                .map_err(in_file(super::credentials::CREDENTIALS_FILE))?,
+        };
+        let log =
+            AccessLog::open(folder.path(), count_requests).map_err(in_file(ACCESS_LOG_FILE))?;
+        let log = Arc::new(log);
+        let listening = |source| StartError::Listen { listen, source };
+        let listener = StdTcpListener::bind(listen).map_err(listening)?;
+        listener.set_nonblocking(true).map_err(listening)?;
+        let addr = listener.local_addr().map_err(listening)?;
+        write_config(folder.path(), addr, &region).map_err(in_file(CONFIG_FILE))?;
+
+        let front = Front {
+            service: build(service, route, &credentials),
+            log: Arc::clone(&log),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKER_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_name("local-s3")
+            .enable_all()
+            .build()
+            .map_err(|source| StartError::Thread { source })?;
+        let (stop, stopped) = watch::channel(false);
+        let path = folder.path().to_owned();
+        let thread = std::thread::Builder::new()
+            .name("local-s3".to_owned())
+            .spawn(move || {
+                let log = Arc::clone(&front.log);
+                runtime.block_on(run(listener, front, stopped));
+                runtime.shutdown_timeout(SHUTDOWN_GRACE);
+                log.flush();
+                drop(folder);
+            })
+            .map_err(|source| StartError::Thread { source })?;
+        Ok(Self {
+            addr,
+            credentials,
+            region,
+            folder: path,
+            log,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Where it listens, with the port that was picked.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    #[must_use]
+    pub fn endpoint_url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The folder with its data.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// How often what was asked for and how it was answered. A request is counted before its answer
+    /// leaves. Empty unless [`Options::count_requests`] is set.
+    #[must_use]
+    pub fn requests(&self) -> std::collections::BTreeMap<Counted, u64> {
+        self.log.counts()
+    }
+
+    /// An SDK client for this server: path style, its credentials, no retries.
+    #[must_use]
+    pub fn client(&self) -> aws_sdk_s3::Client {
+        use aws_sdk_s3::config::retry::RetryConfig;
+        use aws_sdk_s3::config::{
+            BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation,
+            ResponseChecksumValidation,
+        };
+        let (access_key, secret_key) =
+            (self.credentials.access_key(), self.credentials.secret_key());
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.region.clone()))
+            .endpoint_url(self.endpoint_url())
+            .credentials_provider(Credentials::new(
+                access_key, secret_key, None, None, "local-s3",
+            ))
+            .force_path_style(true)
+            .retry_config(RetryConfig::disabled())
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
+    }
+
+    /// Stops accepting, gives running requests a few seconds, writes the log out, and waits for
+    /// all that. It blocks; asynchronous callers that care use a blocking thread.
+    pub fn stop(mut self) {
+        self.stop_and_wait();
+    }
+
+    fn stop_and_wait(&mut self) {
+        // An error means that the server is gone already.
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the embedded S3 panicked");
+        }
+    }
+}
+
+impl Drop for LocalS3 {
+    fn drop(&mut self) {
+        self.stop_and_wait();
+    }
+}
+
+/// The one account: s3s's own answers an unknown access key in a way that AWS does not.
+struct OneAccount {
+    access_key: String,
+    secret_key: SecretKey,
+}
+
+#[async_trait::async_trait]
+impl S3Auth for OneAccount {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        if access_key == self.access_key {
+            return Ok(self.secret_key.clone());
+        }
+        Err(s3_error!(
+            InvalidAccessKeyId,
+            "The AWS Access Key Id you provided does not exist in our records."
+        ))
+    }
+}
+
+fn build(
+    service: impl S3,
+    route: impl S3Route,
+    credentials: &Credentials,
+) -> s3s::service::S3Service {
+    let mut config = S3Config::default();
+    config.xml_max_body_size = XML_BYTES_MAX;
+    config.post_object_max_file_size = POST_BYTES_MAX;
+    let mut builder = S3ServiceBuilder::new(service);
+    builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+    builder.set_auth(OneAccount {
+        access_key: credentials.access_key().to_owned(),
+        secret_key: credentials.secret_key().into(),
+    });
+    builder.set_access(SignedOnly);
+    builder.set_host(LocalHost);
+    builder.set_route(route);
+    builder.build()
+}
+
+fn write_config(folder: &Path, addr: SocketAddr, region: &str) -> io::Result<()> {
+    let text = format!(
+        "[default]\nregion = {region}\nendpoint_url = http://{addr}\ns3 =\n  addressing_style = path\n"
+    );
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(folder.join(CONFIG_FILE))?;
+    Ok(())
+}
+
+async fn run(listener: StdTcpListener, front: Front, mut stopped: watch::Receiver<bool>) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "the embedded S3 cannot listen");
+            return;
+        }
+    };
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    let mut flush = tokio::time::interval(LOG_FLUSH_INTERVAL);
+    loop {
+        // Waiting for room and for a client are one step, so that stopping interrupts both.
+        let next = async {
+            let permit = Arc::clone(&room).acquire_owned().await;
+            (listener.accept().await, permit)
+        };
+        tokio::select! {
+            () = until_stopped(&mut stopped) => break,
+            _ = flush.tick() => front.log.flush(),
+            Some(_) = connections.join_next() => {}
+            (accepted, permit) = next => match accepted {
+                Ok((stream, remote)) => {
+                    let (front, stopped) = (front.clone(), stopped.clone());
+                    connections.spawn(async move {
+                        serve_connection(stream, remote, front, stopped).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    let finish = async { while connections.join_next().await.is_some() {} };
+    // What is not finished by then is cut off, as by a crash: nothing half done is visible.
+    let _ = tokio::time::timeout(SHUTDOWN_GRACE, finish).await;
+}
+
+/// A handle that is gone counts as stopped.
+async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    remote: SocketAddr,
+    front: Front,
+    mut stopped: watch::Receiver<bool>,
+) {
+    // Without it small answers wait for the client's delayed acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let io = TokioIo::new(Impatient {
+        stream,
+        stall: None,
+    });
+    let service = service_fn(move |request| {
+        let front = front.clone();
+        async move { Ok::<_, std::convert::Infallible>(front.answer(request, remote.ip()).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME_MAX)
+        .serve_connection(io, service);
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = until_stopped(&mut stopped) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, %remote, "a connection ended early");
+    }
+}
+
+/// A stream that gives up on a peer that does not take what is written.
+struct Impatient {
+    stream: TcpStream,
+    /// Running while a write waits.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl Impatient {
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stall = None;
+            return written;
+        }
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL_MAX)));
+        stall.as_mut().poll(cx).map(|()| {
+            let error = io::Error::new(io::ErrorKind::TimedOut, "the client does not read");
+            Err(error)
+        })
+    }
+}
+
+impl AsyncRead for Impatient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Impatient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watch(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.watch(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_s3::error::ProvideErrorMetadata;
+    use s3s::dto::{HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput};
+    use s3s::{Body, S3Request, S3Response};
+    use std::io::Read;
+    use std::net::TcpStream as StdTcpStream;
+
+    struct Empty;
+
+    #[async_trait::async_trait]
+    impl S3 for Empty {
+        async fn list_buckets(
+            &self,
+            _: S3Request<ListBucketsInput>,
+        ) -> S3Result<S3Response<ListBucketsOutput>> {
+            Ok(S3Response::new(ListBucketsOutput::default()))
+        }
+
+        async fn head_bucket(
+            &self,
+            _: S3Request<HeadBucketInput>,
+        ) -> S3Result<S3Response<HeadBucketOutput>> {
+            Err(s3_error!(NoSuchBucket))
+        }
+    }
+
+    struct NoRoute;
+
+    #[async_trait::async_trait]
+    impl S3Route for NoRoute {
+        fn is_match(
+            &self,
+            _: &hyper::Method,
+            _: &hyper::Uri,
+            _: &hyper::HeaderMap,
+            _: &mut hyper::http::Extensions,
+        ) -> bool {
+            false
+        }
+
+        async fn call(&self, _: S3Request<Body>) -> S3Result<S3Response<Body>> {
+            Err(s3_error!(NotImplemented))
+        }
+    }
+
+    fn start(data: &Path) -> Result<LocalS3, StartError> {
+        let options = Options::for_tests(data);
+        let folder = LockedFolder::open(&options.data)?;
+        LocalS3::serve_service(options, folder, Empty, NoRoute)
+    }
+
+    #[tokio::test]
+    async fn a_request_is_served_counted_and_logged() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = start(folder.path()).unwrap();
+        let client = server.client();
+        client.list_buckets().send().await.unwrap();
+        client
+            .head_bucket()
+            .bucket("gone")
+            .send()
+            .await
+            .unwrap_err();
+        let error = client
+            .get_object()
+            .bucket("bkt")
+            .key("k")
+            .send()
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), Some("NotImplemented"));
+
+        let counted = |operation: &str, bucket: &str, key: &str, status| Counted {
+            operation: operation.to_owned(),
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            status,
+        };
+        let expected = [
+            (counted("REST.GET.OBJECT", "bkt", "k", 501), 1),
+            (counted("REST.GET.SERVICE", "", "", 200), 1),
+            (counted("REST.HEAD.BUCKET", "gone", "", 404), 1),
+        ];
+        assert_eq!(server.requests().into_iter().collect::<Vec<_>>(), expected);
+
+        let access_key = server.credentials().access_key().to_owned();
+        server.stop();
+        let log = fs::read_to_string(folder.path().join(ACCESS_LOG_FILE)).unwrap();
+        assert_eq!(log.lines().count(), 3);
+        assert!(log.lines().all(|line| line.contains(&access_key)), "{log}");
+    }
+
+    #[test]
+    fn strangers_are_turned_away_with_a_whole_error_document() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = start(folder.path()).unwrap();
+        let mut stream = StdTcpStream::connect(server.addr()).unwrap();
+        let request = b"GET /bkt/k?a=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        let id = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("x-amz-request-id: "))
+            .unwrap();
+        let document = format!(
+            "<Code>AccessDenied</Code><Message>Access Denied</Message>\
+             <Resource>/bkt/k</Resource><RequestId>{id}</RequestId>"
+        );
+        assert!(answer.contains(&document), "{answer}");
+    }
+
+    #[test]
+    fn a_folder_has_one_server_and_keeps_its_credentials() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = start(folder.path()).unwrap();
+        let second = start(folder.path()).unwrap_err();
+        assert!(matches!(second, StartError::Locked { .. }), "{second}");
+        let kept = first.credentials().clone();
+        first.stop();
+        let again = start(folder.path()).unwrap();
+        assert_eq!(again.credentials(), &kept);
+        let config = fs::read_to_string(folder.path().join(CONFIG_FILE)).unwrap();
+        assert!(config.contains(&again.endpoint_url()), "{config}");
+    }
+}
