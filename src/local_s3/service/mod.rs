@@ -9,17 +9,17 @@ use super::store::{BucketStore, Store, StoreError};
 use super::vault::Vault;
 
 /// The embedded S3 behind the HTTP protocol.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Service {
     store: Arc<Store>,
-    vault: Arc<Vault>,
+    vault: Vault,
     region: String,
 }
 
 impl Service {
     /// A service on an open store, whose objects are encrypted by `vault`. Buckets are in `region` unless they
     /// say otherwise.
-    pub fn new(store: Arc<Store>, vault: Arc<Vault>, region: &str) -> Self {
+    pub fn new(store: Arc<Store>, vault: Vault, region: &str) -> Self {
         Self {
             store,
             vault,

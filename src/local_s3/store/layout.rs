@@ -39,7 +39,7 @@ impl Root {
 
     /// Takes the folder for this process, until the file is closed.
     pub(super) fn lock(&self) -> Result<File, StoreError> {
-        let path = self.dir.join("lock");
+        let path = self.dir.join("store.lock");
         let file = OpenOptions::new()
             .write(true)
             .create(true)

@@ -1,7 +1,7 @@
 //! The folder that the embedded S3 keeps its objects in, and the index over it.
 //!
 //! ```text
-//! DIR/lock                                     held while a server runs
+//! DIR/store.lock                               held while the store is open
 //! DIR/tmp/…                                    files and folders that are not committed; emptied at start
 //! DIR/buckets/NAME/bucket.json                 the bucket's configuration
 //! DIR/buckets/NAME/objects/HH/HASH.VERSION.json   one version of one key; HASH is SHA-256 of the key
