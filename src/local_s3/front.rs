@@ -264,7 +264,7 @@ fn authentication(
 }
 
 /// The bucket and the key of a request, decoded; empty where there is none.
-fn address(host: Option<&str>, path: &str) -> (String, String) {
+pub(super) fn address(host: Option<&str>, path: &str) -> (String, String) {
     let path = percent_decoded(path.strip_prefix('/').unwrap_or(path));
     match host.and_then(bucket_of_host) {
         Some(bucket) => (bucket.to_owned(), path),

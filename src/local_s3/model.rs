@@ -119,6 +119,9 @@ pub struct Bucket {
     pub tags: Vec<Tag>,
     /// The four switches of the public access block, when somebody has put them.
     pub public_access_block: Option<PublicAccessBlock>,
+    /// The bucket policy as it was put. It is given back and decides nothing.
+    #[serde(default)]
+    pub policy: Option<String>,
 }
 
 impl Bucket {
@@ -135,6 +138,7 @@ impl Bucket {
             acl: Acl::private(),
             tags: Vec::new(),
             public_access_block: None,
+            policy: None,
         }
     }
 

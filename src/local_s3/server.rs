@@ -1,11 +1,10 @@
 //! The embedded S3 as a server: a thread of its own with a runtime of its own, so that whoever starts
 //! it, asynchronous or not, gets a handle and nothing else.
 //!
-//! A folder has one server at a time (a lock file), one pair of credentials and one access log. No
+//! A folder has one server at a time (the store locks it), one pair of credentials and one access log. No
 //! client can hang or exhaust the server: connections are counted, headers and bodies have to arrive
 //! in time, answers have to be taken in time.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::{Path, PathBuf};
@@ -30,11 +29,11 @@ use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
 use super::access_log::{ACCESS_LOG_FILE, AccessLog, Counted};
-use super::credentials::Credentials;
+use super::credentials::{CREDENTIALS_FILE, Credentials};
 use super::front::{Front, LocalHost, SignedOnly};
-
-/// The lock file in the data folder.
-pub const LOCK_FILE: &str = "lock";
+use super::service::{EncryptionRoute, Service};
+use super::store::{Store, StoreError};
+use super::vault::{Vault, VaultError};
 
 /// An AWS configuration file in the data folder, for `AWS_CONFIG_FILE`: endpoint, region, addressing.
 pub const CONFIG_FILE: &str = "aws-config";
@@ -104,62 +103,31 @@ impl Options {
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the folder {} cannot be used", path.display())]
-    Folder { path: PathBuf, source: io::Error },
-    #[error("the folder {} is being served or changed by another process", path.display())]
-    Locked { path: PathBuf },
-    #[error("{} cannot be used", path.display())]
-    File { path: PathBuf, source: io::Error },
-    #[error("cannot listen on {listen}")]
-    Listen {
-        listen: SocketAddr,
+    /// The folder is in use by another server, damaged, or cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The folder's keys are damaged or cannot be used.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A file of the server's own.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
         source: io::Error,
     },
-    #[error("cannot start the server's thread")]
-    Thread { source: io::Error },
-}
-
-/// A data folder that this process alone may change, for as long as this value lives.
-#[derive(Debug)]
-pub struct LockedFolder {
-    path: PathBuf,
-    /// The operating system gives the lock back when the file is closed, however that happens.
-    _lock: File,
-}
-
-impl LockedFolder {
-    /// Makes the folder when it is missing, and locks it.
-    ///
-    /// # Errors
-    /// When it cannot be made, or when another process holds the lock.
-    pub fn open(path: &Path) -> Result<Self, StartError> {
-        let unusable = |source| StartError::Folder {
-            path: path.to_owned(),
-            source,
-        };
-        fs::create_dir_all(path).map_err(unusable)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join(LOCK_FILE))
-            .map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
-            Err(TryLockError::WouldBlock) => Err(StartError::Locked {
-                path: path.to_owned(),
-            }),
-            Err(TryLockError::Error(source)) => Err(unusable(source)),
-        }
-    }
-
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
+    /// The address is taken or not ours.
+    #[error("cannot listen on {listen}: {source}")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gives no thread.
+    #[error("cannot start the server's threads: {0}")]
+    Thread(#[source] io::Error),
 }
 
 /// A running server. Dropping it stops it, as [`LocalS3::stop`] does.
@@ -175,37 +143,46 @@ pub struct LocalS3 {
 }
 
 impl LocalS3 {
-    /// Serves an S3 implementation and a route from a locked folder.
-    pub(super) fn serve_service(
+    /// Opens the folder, or makes it, and serves it until the handle is stopped or dropped.
+    ///
+    /// # Errors
+    /// When the folder is being served already, is damaged or cannot be used, and when the address
+    /// cannot be listened on.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let store = Store::open(&options.data)?;
+        let vault = Vault::open(&options.data)?;
+        let service = Service::new(store, vault, &options.region);
+        let route = EncryptionRoute::new(service.clone());
+        Self::serve_service(options, service, route)
+    }
+
+    fn serve_service(
         options: Options,
-        folder: LockedFolder,
         service: impl S3,
         route: impl S3Route,
     ) -> Result<Self, StartError> {
         let Options {
+            data: folder,
             listen,
             credentials,
             region,
             count_requests,
-            ..
         } = options;
         let in_file = |name: &str| {
-            let path = folder.path().join(name);
+            let path = folder.join(name);
             move |source| StartError::File { path, source }
         };
         let credentials = match credentials {
             Some(credentials) => credentials,
-            None => Credentials::of_folder(folder.path())
-                .map_err(in_file(super::credentials::CREDENTIALS_FILE))?,
+            None => Credentials::of_folder(&folder).map_err(in_file(CREDENTIALS_FILE))?,
         };
-        let log =
-            AccessLog::open(folder.path(), count_requests).map_err(in_file(ACCESS_LOG_FILE))?;
+        let log = AccessLog::open(&folder, count_requests).map_err(in_file(ACCESS_LOG_FILE))?;
         let log = Arc::new(log);
         let listening = |source| StartError::Listen { listen, source };
         let listener = StdTcpListener::bind(listen).map_err(listening)?;
         listener.set_nonblocking(true).map_err(listening)?;
         let addr = listener.local_addr().map_err(listening)?;
-        write_config(folder.path(), addr, &region).map_err(in_file(CONFIG_FILE))?;
+        write_config(&folder, addr, &region).map_err(in_file(CONFIG_FILE))?;
 
         let front = Front {
             service: build(service, route, &credentials),
@@ -217,24 +194,23 @@ impl LocalS3 {
             .thread_name("local-s3")
             .enable_all()
             .build()
-            .map_err(|source| StartError::Thread { source })?;
+            .map_err(StartError::Thread)?;
         let (stop, stopped) = watch::channel(false);
-        let path = folder.path().to_owned();
         let thread = std::thread::Builder::new()
             .name("local-s3".to_owned())
             .spawn(move || {
                 let log = Arc::clone(&front.log);
+                // The service, and with it the lock on the folder, goes with the last connection.
                 runtime.block_on(run(listener, front, stopped));
                 runtime.shutdown_timeout(SHUTDOWN_GRACE);
                 log.flush();
-                drop(folder);
             })
-            .map_err(|source| StartError::Thread { source })?;
+            .map_err(StartError::Thread)?;
         Ok(Self {
             addr,
             credentials,
             region,
-            folder: path,
+            folder,
             log,
             stop,
             thread: Some(thread),
@@ -527,6 +503,7 @@ mod tests {
     use aws_sdk_s3::error::ProvideErrorMetadata;
     use s3s::dto::{HeadBucketInput, HeadBucketOutput, ListBucketsInput, ListBucketsOutput};
     use s3s::{Body, S3Request, S3Response};
+    use std::fs;
     use std::io::Read;
     use std::net::TcpStream as StdTcpStream;
 
@@ -568,16 +545,14 @@ mod tests {
         }
     }
 
-    fn start(data: &Path) -> Result<LocalS3, StartError> {
-        let options = Options::for_tests(data);
-        let folder = LockedFolder::open(&options.data)?;
-        LocalS3::serve_service(options, folder, Empty, NoRoute)
+    fn start(data: &Path) -> LocalS3 {
+        LocalS3::serve_service(Options::for_tests(data), Empty, NoRoute).unwrap()
     }
 
     #[tokio::test]
     async fn a_request_is_served_counted_and_logged() {
         let folder = tempfile::tempdir().unwrap();
-        let server = start(folder.path()).unwrap();
+        let server = start(folder.path());
         let client = server.client();
         client.list_buckets().send().await.unwrap();
         client
@@ -618,7 +593,7 @@ mod tests {
     #[test]
     fn strangers_are_turned_away_with_a_whole_error_document() {
         let folder = tempfile::tempdir().unwrap();
-        let server = start(folder.path()).unwrap();
+        let server = start(folder.path());
         let mut stream = StdTcpStream::connect(server.addr()).unwrap();
         let request = b"GET /bkt/k?a=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         stream.write_all(request).unwrap();
@@ -639,12 +614,14 @@ mod tests {
     #[test]
     fn a_folder_has_one_server_and_keeps_its_credentials() {
         let folder = tempfile::tempdir().unwrap();
-        let first = start(folder.path()).unwrap();
-        let second = start(folder.path()).unwrap_err();
-        assert!(matches!(second, StartError::Locked { .. }), "{second}");
+        let options = || Options::for_tests(folder.path());
+        let first = LocalS3::start(options()).unwrap();
+        let second = LocalS3::start(options()).unwrap_err();
+        let in_use = matches!(second, StartError::Store(StoreError::InUse(_)));
+        assert!(in_use, "{second}");
         let kept = first.credentials().clone();
         first.stop();
-        let again = start(folder.path()).unwrap();
+        let again = LocalS3::start(options()).unwrap();
         assert_eq!(again.credentials(), &kept);
         let config = fs::read_to_string(folder.path().join(CONFIG_FILE)).unwrap();
         assert!(config.contains(&again.endpoint_url()), "{config}");
