@@ -1,6 +1,7 @@
 //! The embedded S3: a small, real S3 that keeps its objects on disk, encrypted under envelope keys.
 //!
 //! - [`server`]: the handle, the folder, the connections; [`credentials`] of a folder.
+//! - [`admin`]: serving and looking after keys, for the command line.
 //! - [`front`]: one request in, one answer out; [`access_log`].
 //! - [`service`]: S3's operations, behind s3s.
 //! - [`conditions`], [`error`]: S3's rules for conditional requests, and its error documents.
@@ -9,6 +10,7 @@
 //! - [`vault`]: keys, envelopes and the encrypted files.
 
 pub mod access_log;
+pub mod admin;
 pub mod conditions;
 pub mod credentials;
 pub mod error;
