@@ -108,13 +108,9 @@ impl Front {
         let asked = Asked::new(&request, remote);
         let expects_continue = request.headers().contains_key(header::EXPECT);
 
-        let unread = Unread::default();
+        let unread = Unread(Arc::default());
         let mut request = request.map(|body| {
-            Body::http_body_unsync(RequestBody {
-                incoming: Some(body),
-                stall: Box::pin(tokio::time::sleep(BODY_STALL_MAX)),
-                unread: unread.clone(),
-            })
+            Body::http_body_unsync(RequestBody::new(body, BODY_STALL_MAX, unread.clone()))
         });
         request.extensions_mut().insert(requester.clone());
 
@@ -384,11 +380,16 @@ fn escaped(value: &str) -> String {
 }
 
 /// Where a request body goes that nobody read to its end.
-#[derive(Debug, Clone, Default)]
-struct Unread(Arc<Mutex<Option<Incoming>>>);
+struct Unread<B>(Arc<Mutex<Option<B>>>);
 
-impl Unread {
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Incoming>> {
+impl<B> Clone for Unread<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B: HttpBody<Data = Bytes> + Unpin> Unread<B> {
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -410,13 +411,29 @@ impl Unread {
 }
 
 /// A request's body, which fails when the client stalls.
-struct RequestBody {
-    incoming: Option<Incoming>,
+struct RequestBody<B: HttpBody<Data = Bytes> + Unpin> {
+    incoming: Option<B>,
+    patience: Duration,
     stall: Pin<Box<Sleep>>,
-    unread: Unread,
+    unread: Unread<B>,
 }
 
-impl HttpBody for RequestBody {
+impl<B: HttpBody<Data = Bytes> + Unpin> RequestBody<B> {
+    fn new(incoming: B, patience: Duration, unread: Unread<B>) -> Self {
+        Self {
+            incoming: Some(incoming),
+            patience,
+            stall: Box::pin(tokio::time::sleep(patience)),
+            unread,
+        }
+    }
+}
+
+impl<B> HttpBody for RequestBody<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<s3s::StdError>,
+{
     type Data = Bytes;
     type Error = s3s::StdError;
 
@@ -430,7 +447,7 @@ impl HttpBody for RequestBody {
         };
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
-                let deadline = tokio::time::Instant::now() + BODY_STALL_MAX;
+                let deadline = tokio::time::Instant::now() + this.patience;
                 this.stall.as_mut().reset(deadline);
                 if !matches!(frame, Some(Ok(_))) {
                     this.incoming = None;
@@ -458,7 +475,7 @@ impl HttpBody for RequestBody {
     }
 }
 
-impl Drop for RequestBody {
+impl<B: HttpBody<Data = Bytes> + Unpin> Drop for RequestBody<B> {
     fn drop(&mut self) {
         if let Some(incoming) = self.incoming.take()
             && !incoming.is_end_stream()
@@ -561,6 +578,30 @@ mod tests {
         }
         let source = copy_source("/b/a+b%2Bc?versionId=v");
         assert_eq!(source, ("b".to_owned(), "a b+c".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stalls_fails_and_one_that_is_left_is_drained() {
+        use futures::stream::{self, StreamExt as _};
+        use http_body_util::StreamBody;
+        type Frames = Vec<Result<Frame<Bytes>, io::Error>>;
+        let frames = || -> Frames { vec![Ok(Frame::data(Bytes::from_static(b"abc")))] };
+        let patience = Duration::from_millis(20);
+
+        let unread = Unread(Arc::default());
+        let stalling = StreamBody::new(stream::iter(frames()).chain(stream::pending()));
+        let mut body = RequestBody::new(stalling, patience, unread.clone());
+        assert!(body.frame().await.unwrap().is_ok());
+        assert!(body.frame().await.unwrap().is_err());
+        drop(body);
+        assert!(unread.slot().is_none());
+
+        let unread = Unread(Arc::default());
+        let left = StreamBody::new(stream::iter(frames()));
+        drop(RequestBody::new(left, patience, unread.clone()));
+        assert!(unread.slot().is_some());
+        unread.drain().await;
+        assert!(unread.slot().is_none());
     }
 
     #[test]

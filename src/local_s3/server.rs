@@ -403,10 +403,7 @@ async fn serve_connection(
 ) {
     // Without it small answers wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Impatient {
-        stream,
-        stall: None,
-    });
+    let io = TokioIo::new(Impatient::new(stream, WRITE_STALL_MAX));
     let service = service_fn(move |request| {
         let front = front.clone();
         async move { Ok::<_, std::convert::Infallible>(front.answer(request, remote.ip()).await) }
@@ -429,13 +426,22 @@ async fn serve_connection(
 }
 
 /// A stream that gives up on a peer that does not take what is written.
-struct Impatient {
-    stream: TcpStream,
+struct Impatient<S> {
+    stream: S,
+    patience: Duration,
     /// Running while a write waits.
     stall: Option<Pin<Box<Sleep>>>,
 }
 
-impl Impatient {
+impl<S> Impatient<S> {
+    fn new(stream: S, patience: Duration) -> Self {
+        Self {
+            stream,
+            patience,
+            stall: None,
+        }
+    }
+
     fn watch<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -447,7 +453,7 @@ impl Impatient {
         }
         let stall = self
             .stall
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL_MAX)));
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
         stall.as_mut().poll(cx).map(|()| {
             let error = io::Error::new(io::ErrorKind::TimedOut, "the client does not read");
             Err(error)
@@ -455,7 +461,7 @@ impl Impatient {
     }
 }
 
-impl AsyncRead for Impatient {
+impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -465,7 +471,7 @@ impl AsyncRead for Impatient {
     }
 }
 
-impl AsyncWrite for Impatient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -609,6 +615,18 @@ mod tests {
              <Resource>/bkt/k</Resource><RequestId>{id}</RequestId>"
         );
         assert!(answer.contains(&document), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_given_up() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut client, server) = tokio::io::duplex(8);
+        let mut server = Impatient::new(server, Duration::from_millis(20));
+        let error = server.write_all(&[1; 9]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // Once it reads again, writing goes on and the clock starts anew.
+        client.read_exact(&mut [0; 8]).await.unwrap();
+        server.write_all(&[2; 8]).await.unwrap();
     }
 
     #[test]
