@@ -131,7 +131,7 @@ fn allow_owner_only(acl: &Acl, canned: Option<&str>) -> S3Result {
     }
 }
 
-fn owner() -> dto::Owner {
+pub(super) fn owner() -> dto::Owner {
     dto::Owner {
         display_name: Some(OWNER_NAME.to_owned()),
         id: Some(OWNER_ID.to_owned()),

@@ -1,13 +1,30 @@
 //! S3's operations on the store, one file per family. [`Service`] implements s3s's trait; each method
 //! is a function in the file of its family.
+//!
+//! A write first checks all that can be checked, then takes the bytes, and commits at the end under the
+//! lock of the key, where its conditions are checked once more: that is the check that counts.
 
 mod acl;
 mod attributes;
+mod body;
 mod bucket_config;
+mod buckets;
+mod checksums;
+mod copy;
+mod copy_source;
+mod delete;
 mod encryption_route;
+mod list;
 mod lock;
+mod multipart;
 mod object_version;
+mod properties;
+mod put;
+mod read;
+mod sse;
 mod tagging;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -16,6 +33,7 @@ use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 pub use encryption_route::EncryptionRoute;
 
+use super::error::with_detail;
 use super::model;
 use super::store::{BucketStore, Store, StoreError};
 use super::vault::{Vault, VaultError};
@@ -43,6 +61,18 @@ impl Service {
         Ok(self.store.bucket(name)?)
     }
 
+    /// A bucket that a request addresses, with its `x-amz-expected-bucket-owner`.
+    ///
+    /// # Errors
+    /// 404 NoSuchBucket; 403 AccessDenied when somebody else is expected to own it.
+    fn bucket_of(&self, name: &str, expected_owner: Option<&str>) -> S3Result<Arc<BucketStore>> {
+        let bucket = self.bucket(name)?;
+        if expected_owner.is_some_and(|owner| owner != ACCOUNT_ID) {
+            return Err(S3Error::new(S3ErrorCode::AccessDenied));
+        }
+        Ok(bucket)
+    }
+
     /// Changes a bucket's configuration, unless `change` refuses.
     async fn change_bucket(
         &self,
@@ -58,6 +88,8 @@ impl Service {
 pub const OWNER_ID: &str = "75aa57f09aa0c8caeab4f8c24e99d10f8e7faeebf76c078efc7c6caea54ba06a";
 /// What the account is called.
 pub const OWNER_NAME: &str = "reseal-local";
+/// The account's number, the same as in the ARNs of its KMS keys.
+pub const ACCOUNT_ID: &str = "000000000000";
 
 /// Runs what blocks (files, ciphers) on a thread for it.
 ///
@@ -73,7 +105,7 @@ async fn blocking<T: Send + 'static>(
 
 impl From<StoreError> for S3Error {
     fn from(error: StoreError) -> Self {
-        let code = match error {
+        let code = match &error {
             StoreError::NoSuchBucket(_) => S3ErrorCode::NoSuchBucket,
             StoreError::BucketExists(_) => S3ErrorCode::BucketAlreadyOwnedByYou,
             StoreError::BucketNotEmpty(_) => S3ErrorCode::BucketNotEmpty,
@@ -84,7 +116,11 @@ impl From<StoreError> for S3Error {
                 S3ErrorCode::InternalError
             }
         };
-        Self::new(code)
+        let shown = Self::new(code);
+        match error {
+            StoreError::NoSuchBucket(name) => with_detail(shown, "BucketName", &name),
+            _ => shown,
+        }
     }
 }
 
@@ -105,6 +141,153 @@ impl From<VaultError> for S3Error {
 
 #[async_trait::async_trait]
 impl S3 for Service {
+    async fn create_bucket(
+        &self,
+        request: S3Request<CreateBucketInput>,
+    ) -> S3Result<S3Response<CreateBucketOutput>> {
+        buckets::create_bucket(self, request).await
+    }
+
+    async fn delete_bucket(
+        &self,
+        request: S3Request<DeleteBucketInput>,
+    ) -> S3Result<S3Response<DeleteBucketOutput>> {
+        buckets::delete_bucket(self, request).await
+    }
+
+    async fn head_bucket(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
+        buckets::head_bucket(self, &request)
+    }
+
+    async fn get_bucket_location(
+        &self,
+        request: S3Request<GetBucketLocationInput>,
+    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
+        buckets::get_bucket_location(self, &request)
+    }
+
+    async fn list_buckets(
+        &self,
+        request: S3Request<ListBucketsInput>,
+    ) -> S3Result<S3Response<ListBucketsOutput>> {
+        buckets::list_buckets(self, request)
+    }
+
+    async fn put_object(
+        &self,
+        request: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
+        put::put_object(self, request).await
+    }
+
+    async fn get_object(
+        &self,
+        request: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
+        read::get_object(self, request).await
+    }
+
+    async fn head_object(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
+        read::head_object(self, request).await
+    }
+
+    async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        delete::delete_object(self, request).await
+    }
+
+    async fn delete_objects(
+        &self,
+        request: S3Request<DeleteObjectsInput>,
+    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        delete::delete_objects(self, request).await
+    }
+
+    async fn copy_object(
+        &self,
+        request: S3Request<CopyObjectInput>,
+    ) -> S3Result<S3Response<CopyObjectOutput>> {
+        copy::copy_object(self, request).await
+    }
+
+    async fn list_objects(
+        &self,
+        request: S3Request<ListObjectsInput>,
+    ) -> S3Result<S3Response<ListObjectsOutput>> {
+        list::list_objects(self, request)
+    }
+
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        list::list_objects_v2(self, request)
+    }
+
+    async fn list_object_versions(
+        &self,
+        request: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        list::list_object_versions(self, request)
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        multipart::create(self, request).await
+    }
+
+    async fn upload_part(
+        &self,
+        request: S3Request<UploadPartInput>,
+    ) -> S3Result<S3Response<UploadPartOutput>> {
+        multipart::upload_part(self, request).await
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: S3Request<UploadPartCopyInput>,
+    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        multipart::upload_part_copy(self, request).await
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        multipart::complete(self, request).await
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        multipart::abort(self, request).await
+    }
+
+    async fn list_parts(
+        &self,
+        request: S3Request<ListPartsInput>,
+    ) -> S3Result<S3Response<ListPartsOutput>> {
+        multipart::list_parts(self, request)
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        multipart::list_multipart_uploads(self, request)
+    }
+
     async fn get_object_tagging(
         &self,
         request: S3Request<GetObjectTaggingInput>,

@@ -38,8 +38,8 @@ impl KeyIndex {
     /// Keys from a bound on, in order, each with its versions, newest first.
     pub fn from<'a>(
         &'a self,
-        start: Bound<&'a str>,
-    ) -> impl Iterator<Item = (&'a str, &'a [Arc<Version>])> {
+        start: Bound<&str>,
+    ) -> impl Iterator<Item = (&'a str, &'a [Arc<Version>])> + use<'a> {
         let range = self.keys.range::<str, _>((start, Bound::Unbounded));
         range.map(|(key, versions)| (key.as_str(), versions.as_slice()))
     }

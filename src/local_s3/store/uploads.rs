@@ -97,6 +97,17 @@ impl BucketStore {
             .ok_or(StoreError::NoSuchUpload)
     }
 
+    /// The version that an upload was completed into, as long as it is there.
+    pub fn completed_upload(&self, key: &str, upload_id: &str) -> Option<Arc<Version>> {
+        let keys = self.keys();
+        let is_it = |version: &&Arc<Version>| {
+            version
+                .object()
+                .is_some_and(|object| object.data.0 == upload_id)
+        };
+        keys.versions(key).iter().find(is_it).cloned()
+    }
+
     /// Makes the file for a part of an upload.
     ///
     /// # Errors

@@ -1,0 +1,1 @@
+//! The operations through real HTTP.
