@@ -19,4 +19,6 @@ pub mod model;
 pub mod server;
 pub mod service;
 pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod vault;
