@@ -237,6 +237,8 @@ fn requests_and_tasks_are_counted_by_their_labels() {
 #[test]
 fn eta_is_nan_until_it_is_known_and_after_an_early_end() {
     let (mut metrics, start) = (Metrics::new(), Instant::now());
+    assert!(value(&metrics, "reseal_eta_seconds").is_nan());
+    assert!(value(&metrics, "reseal_last_settled_timestamp_seconds").is_nan());
     let started = Event::Started {
         total: 1_000,
         before: &Tally::default(),
