@@ -18,9 +18,11 @@ pub mod limiter;
 pub mod local_s3;
 pub mod s3;
 // Doing
+pub mod demo;
 pub mod engine;
 pub mod job;
 pub mod shutdown;
+pub mod status;
 pub mod task;
 // The edge
 pub mod cli;

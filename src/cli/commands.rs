@@ -1,18 +1,27 @@
 //! From what was typed to what is done.
 
 use std::io::{IsTerminal as _, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Cli, Command, LogFormat, OutputFormat, ProgressMode, RunArgs, Scope};
+use super::{
+    Cli, Command, DemoArgs, KeyAction, LocalS3Command, LogFormat, OutputFormat, ProgressMode,
+    RunArgs, Scope, StatusArgs,
+};
 use crate::config::{self, JobConfig, TargetOptions};
 use crate::engine::Settings;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::job;
+use crate::local_s3::admin;
+use crate::local_s3::server::{LocalS3, Options};
+use crate::local_s3::vault::{KeyState, KmsKey};
 use crate::progress::{Progress, Style};
 use crate::s3::Connection;
-use crate::{report, shutdown};
+use crate::shutdown::{Shutdown, Urgency};
+use crate::{demo, report, shutdown, status};
 
 /// Does what was asked. Results go to `out`; what is told on the way goes to standard error.
 ///
@@ -22,7 +31,9 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Error> {
     let format = cli.log_format;
     match cli.command {
         Command::Run(args) => run(*args, format, out),
-        Command::Status(_) | Command::Demo(_) | Command::LocalS3(_) => Ok(Exit::Usage),
+        Command::Status(args) => status(&args, out),
+        Command::Demo(args) => demo(&args, format, out),
+        Command::LocalS3(command) => local_s3(command, format, out),
     }
 }
 
@@ -31,11 +42,7 @@ fn run(args: RunArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Er
     start_log(format, &progress);
     let output = args.output;
     let config = args.into_config()?;
-    let done = runtime()?.block_on(async {
-        let shutdown = shutdown::on_signals()
-            .map_err(|error| Error::io("cannot listen for signals", &error))?;
-        job::run(config, progress, shutdown).await
-    })?;
+    let done = runtime()?.block_on(async { job::run(config, progress, signals()?).await })?;
     let summary = match output {
         OutputFormat::Text => done.summary.to_string(),
         OutputFormat::Json => done.summary.to_json(),
@@ -78,6 +85,7 @@ impl RunArgs {
                 endpoint_url: self.store.endpoint_url,
                 region: self.store.region,
                 profile: self.store.profile,
+                credentials: None,
                 path_style: self.store.path_style,
             },
             state: self.state,
@@ -106,6 +114,128 @@ impl ProgressMode {
             Self::None => Style::None,
         }
     }
+}
+
+fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
+    let status = status::read(&args.state)?;
+    let text = match args.output {
+        OutputFormat::Text => status.to_string(),
+        OutputFormat::Json => status.to_json(),
+    };
+    write_out(out, &text)?;
+    Ok(Exit::Complete)
+}
+
+fn demo(args: &DemoArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
+    let progress = Progress::new(args.progress.style());
+    start_log(format, &progress);
+    let shown = runtime()?.block_on(async {
+        let shutdown = signals()?;
+        demo::run(&args.data, args.objects as usize, progress, shutdown).await
+    })?;
+    write_out(out, &shown.to_string())?;
+    let exit = shown.exit();
+    match shown.done.error {
+        Some(error) => Err(error),
+        None => Ok(exit),
+    }
+}
+
+fn local_s3(
+    command: LocalS3Command,
+    format: LogFormat,
+    out: &mut dyn Write,
+) -> Result<Exit, Error> {
+    match command {
+        LocalS3Command::Serve { data, listen } => return serve(data.data, listen, format, out),
+        LocalS3Command::Keys { data, action } => {
+            let data = &data.data;
+            let keys = match action.unwrap_or(KeyAction::List) {
+                KeyAction::List => admin::list_keys(data),
+                KeyAction::Add { alias } => {
+                    admin::add_key(data, alias.as_deref()).map(|key| vec![key])
+                }
+                KeyAction::Enable { key } => set_state(data, &key, KeyState::Enabled),
+                KeyAction::Disable { key } => set_state(data, &key, KeyState::Disabled),
+                KeyAction::ScheduleDeletion { key } => {
+                    set_state(data, &key, KeyState::PendingDeletion)
+                }
+            };
+            for key in keys.map_err(|error| Error::usage(error.to_string()))? {
+                let aliases = key.aliases.join(",");
+                write_out(
+                    out,
+                    &format!("{:<16}  {}  {aliases}", key_state_name(key.state), key.arn),
+                )?;
+            }
+        }
+        LocalS3Command::Rotate { data } => {
+            let version =
+                admin::rotate_root(&data.data).map_err(|error| Error::usage(error.to_string()))?;
+            write_out(
+                out,
+                &format!(
+                    "SSE-S3 root key version {version}; objects under older versions stay readable"
+                ),
+            )?;
+        }
+    }
+    Ok(Exit::Complete)
+}
+
+fn set_state(data: &Path, key: &str, state: KeyState) -> Result<Vec<KmsKey>, admin::AdminError> {
+    admin::set_key_state(data, key, state).map(|key| vec![key])
+}
+
+fn key_state_name(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Enabled => "enabled",
+        KeyState::Disabled => "disabled",
+        KeyState::PendingDeletion => "pending-deletion",
+    }
+}
+
+fn serve(
+    data: PathBuf,
+    listen: SocketAddr,
+    format: LogFormat,
+    out: &mut dyn Write,
+) -> Result<Exit, Error> {
+    start_log(format, &Progress::new(Style::None));
+    runtime()?.block_on(async {
+        let mut shutdown = signals()?;
+        let options = Options::new(data, listen);
+        let mut greeted = Ok(());
+        let started = |server: &LocalS3| greeted = write_out(out, &greeting(server));
+        admin::serve(options, started, async {
+            let _ = shutdown.wait_for(|urgency| *urgency > Urgency::None).await;
+        })
+        .await
+        .map_err(|error| Error::usage(error.to_string()))?;
+        greeted.map(|()| Exit::Complete)
+    })
+}
+
+/// What somebody needs who wants to use the store.
+fn greeting(server: &LocalS3) -> String {
+    let keys = server.credentials();
+    format!(
+        "embedded S3 on {url}, data in {folder}\n\
+         for local use and tests: not a production store\n\n\
+         export AWS_ENDPOINT_URL={url}\n\
+         export AWS_REGION={region}\n\
+         export AWS_ACCESS_KEY_ID={access}\n\
+         export AWS_SECRET_ACCESS_KEY={secret}",
+        url = server.endpoint_url(),
+        folder = server.folder().display(),
+        region = server.region(),
+        access = keys.access_key(),
+        secret = keys.secret_key(),
+    )
+}
+
+fn signals() -> Result<Shutdown, Error> {
+    shutdown::on_signals().map_err(|error| Error::io("cannot listen for signals", &error))
 }
 
 /// One thread for everything that waits: two would cost a third more CPU for each request.

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -156,6 +157,12 @@ pub fn replay_unlocked(state: &Path) -> Result<Option<Replay>, StateError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StateError::io("open", path.display(), error)),
     }
+}
+
+/// How long ago the journal of a state was written to; `None` where there is none, or the system can't tell.
+pub fn last_written(state: &Path) -> Option<Duration> {
+    let modified = fs::metadata(state.join(JOURNAL)).and_then(|metadata| metadata.modified());
+    modified.ok()?.elapsed().ok()
 }
 
 pub(super) fn open_journal_read_only(state: &Path) -> Result<FileStorage, StateError> {

@@ -65,7 +65,7 @@ mod storage;
 mod tests;
 mod writer;
 
-pub use dir::{StateDir, read_job_unlocked, replay_unlocked};
+pub use dir::{StateDir, last_written, read_job_unlocked, replay_unlocked};
 pub use outcomes::Outcomes;
 pub use record::{ARN_BYTES_MAX, CODE_BYTES_MAX, MESSAGE_BYTES_MAX, Record};
 pub use replay::Replay;

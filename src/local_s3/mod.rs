@@ -5,6 +5,7 @@
 //! - [`front`]: one request in, one answer out; [`access_log`].
 //! - [`service`]: S3's operations, behind s3s.
 //! - [`conditions`], [`error`]: S3's rules for conditional requests, and its error documents.
+//! - [`sample`]: a bucket to show and to try things on.
 //! - [`model`]: what is remembered about buckets and objects.
 //! - [`store`]: the folder on disk and the index over it.
 //! - [`vault`]: keys, envelopes and the encrypted files.
@@ -16,6 +17,7 @@ pub mod credentials;
 pub mod error;
 pub mod front;
 pub mod model;
+pub mod sample;
 pub mod server;
 pub mod service;
 pub mod store;

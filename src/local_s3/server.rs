@@ -87,15 +87,24 @@ pub struct Options {
 }
 
 impl Options {
+    /// A server with the folder's own credentials, in `us-east-1`.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>, listen: SocketAddr) -> Self {
+        Self {
+            data: data.into(),
+            listen,
+            credentials: None,
+            region: "us-east-1".to_owned(),
+            count_requests: false,
+        }
+    }
+
     /// A server for tests: a free port on the loopback interface, counting requests.
     #[must_use]
     pub fn for_tests(data: impl Into<PathBuf>) -> Self {
         Self {
-            data: data.into(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            credentials: None,
-            region: "us-east-1".to_owned(),
             count_requests: true,
+            ..Self::new(data, SocketAddr::from(([127, 0, 0, 1], 0)))
         }
     }
 }

@@ -64,6 +64,28 @@ fn hex_digit(byte: u8) -> Option<u8> {
     }
 }
 
+/// A key as S3's manifests and reports spell it: `/` and the unreserved characters of Java's `URLEncoder` as they are,
+/// a space as `+`, every other byte as `%XX`.
+/// Source: S3 User Guide, "Amazon S3 Inventory list", field *Key name*: URL-encoded; `~` is seen as `%7E`.
+pub fn encode_key(key: &str) -> String {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut encoded = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'*' => {
+                encoded.push(char::from(byte));
+            }
+            b' ' => encoded.push('+'),
+            _ => {
+                encoded.push('%');
+                encoded.push(char::from(HEX[usize::from(byte >> 4)]));
+                encoded.push(char::from(HEX[usize::from(byte & 15)]));
+            }
+        }
+    }
+    encoded
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -38,7 +38,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use csv::RECORD_BYTES_MAX;
-pub use decode::decode_key;
+pub use decode::{decode_key, encode_key};
 pub use error::{FAULTS_SHOWN_MAX, Fault, Faults, ManifestError, Problem};
 pub use hash::Fingerprint;
 pub use inventory::{DataFile, Inventory, JSON_BYTES_MAX};

@@ -24,6 +24,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::manifest::encode_key;
 use crate::outcome::TaskOutcome;
 
 /// Source: S3 User Guide, field *Format* of a report's manifest.
@@ -168,7 +169,7 @@ impl ReportWriter {
         };
         results.row([
             &self.bucket,
-            &url_encode(key),
+            &encode_key(key),
             version_id.unwrap_or_default(),
             results.status,
             http_status,
@@ -381,28 +382,6 @@ fn remove(path: &Path) -> Result<(), ReportError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed_at(path)(error)),
         _ => Ok(()),
     }
-}
-
-/// A key as S3's manifests and reports spell it: `/` and the unreserved characters of Java's `URLEncoder` as they are,
-/// a space as `+`, every other byte as `%XX`.
-/// Source: S3 User Guide, "Amazon S3 Inventory list", field *Key name*: URL-encoded; `~` is seen as `%7E`.
-pub fn url_encode(key: &str) -> String {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut encoded = String::with_capacity(key.len());
-    for byte in key.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'*' => {
-                encoded.push(char::from(byte));
-            }
-            b' ' => encoded.push('+'),
-            _ => {
-                encoded.push('%');
-                encoded.push(char::from(HEX[usize::from(byte >> 4)]));
-                encoded.push(char::from(HEX[usize::from(byte & 15)]));
-            }
-        }
-    }
-    encoded
 }
 
 /// A store's text without line breaks and other control characters: a report has one row on a line.

@@ -8,12 +8,14 @@ mod error;
 mod object;
 mod transfer;
 
+use std::fmt;
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     AppName, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
@@ -42,8 +44,27 @@ pub struct Connection {
     pub region: Option<String>,
     /// A profile of AWS's configuration files.
     pub profile: Option<String>,
+    /// Credentials for a store of our own making; everywhere else the SDK's chain finds them.
+    pub credentials: Option<StaticCredentials>,
     /// `https://host/bucket/key` instead of `https://bucket.host/key`.
     pub path_style: bool,
+}
+
+/// An access key and its secret, which no `Debug` shows.
+#[derive(Clone)]
+pub struct StaticCredentials {
+    /// The access key id.
+    pub access_key: String,
+    /// The secret access key.
+    pub secret_key: String,
+}
+
+impl fmt::Debug for StaticCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StaticCredentials")
+            .field("access_key", &self.access_key)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A connection to one store.
@@ -67,6 +88,10 @@ impl S3 {
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if let Some(profile) = &connection.profile {
             loader = loader.profile_name(profile);
+        }
+        if let Some(keys) = &connection.credentials {
+            let (access, secret) = (keys.access_key.as_str(), keys.secret_key.as_str());
+            loader = loader.credentials_provider(Credentials::from_keys(access, secret, None));
         }
         if let Some(region) = &connection.region {
             loader = loader.region(Region::new(region.clone()));
