@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::encryption::{CustomerKey, Encryption, Mode, Target};
@@ -118,7 +118,7 @@ struct Look<'a> {
     key: Option<&'a CustomerKey>,
 }
 
-impl<'a> Task<'_, 'a> {
+impl<'c, 'a> Task<'c, 'a> {
     /// Looks, plans and rewrites until the row has an outcome. Every turn but the first follows a counted failure, so that the
     /// bounds of [`Attempts`] bound it.
     async fn run(&mut self) -> Result<TaskOutcome, Stop> {
@@ -130,11 +130,7 @@ impl<'a> Task<'_, 'a> {
                     mode: look.head.encryption.mode(),
                 });
             }
-            let _resolving = if plan::needs_resolved_key(&look.head, &self.ctx.target.borrow()) {
-                Some(self.ctx.learnt.resolving.lock().await)
-            } else {
-                None
-            };
+            let _resolving = self.key_resolver(&look.head).await;
             let target = self.ctx.target.borrow().clone();
             match plan::plan_object(self.entry, &look.head, &target, self.doubtful) {
                 Plan::Skip(SkipReason::AlreadyEncrypted | SkipReason::DoneBeforeInterruption)
@@ -154,6 +150,17 @@ impl<'a> Task<'_, 'a> {
                 return Ok(outcome);
             }
         }
+    }
+
+    /// Where the target's key is an alias that nobody knows yet, and this object may be under that key: the right to be the one
+    /// that lets the store tell. Everybody else waits for the answer.
+    async fn key_resolver(&self, head: &ObjectHead) -> Option<MutexGuard<'c, ()>> {
+        let unknown = || plan::needs_resolved_key(head, &self.ctx.target.borrow());
+        if !unknown() {
+            return None;
+        }
+        let guard = self.ctx.learnt.resolving.lock().await;
+        unknown().then_some(guard)
     }
 
     /// Looks at the object. An SSE-C object shows itself only to its key: S3 answers 400 without one, and 403 to a wrong one.

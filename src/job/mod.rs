@@ -94,6 +94,11 @@ pub async fn run(
         state.path().display()
     );
 
+    if before.settled_twice > 0 {
+        emit(Event::Warning {
+            message: "the journal has rows that were settled twice; the first record of each counts",
+        });
+    }
     let limiter = Limiter::new(config.rate);
     let mut source_keys = config.source_keys.clone();
     if let Target::SseC(key) = &config.target {

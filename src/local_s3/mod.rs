@@ -10,17 +10,17 @@
 //! - [`store`]: the folder on disk and the index over it.
 //! - [`vault`]: keys, envelopes and the encrypted files.
 
-pub mod access_log;
+mod access_log;
 pub mod admin;
-pub mod conditions;
+mod conditions;
 pub mod credentials;
-pub mod error;
-pub mod front;
-pub mod model;
+mod error;
+mod front;
+mod model;
 pub mod sample;
 pub mod server;
-pub mod service;
-pub mod store;
+mod service;
+mod store;
 #[cfg(test)]
 mod tests;
 pub mod vault;
