@@ -34,7 +34,7 @@ mod index;
 mod layout;
 mod recovery;
 #[cfg(test)]
-mod tests;
+pub(in crate::local_s3) mod tests;
 mod uploads;
 
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ use crate::local_s3::vault::{DataKeys, Envelope, SegmentReader, SegmentWriter, V
 const BUCKET: &str = "bucket";
 
 /// A store with one bucket, and the keys to fill it.
-struct Fixture {
+pub(in crate::local_s3) struct Fixture {
     dir: TempDir,
     envelope: Envelope,
     keys: DataKeys,
@@ -28,7 +28,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(in crate::local_s3) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (envelope, keys) = Vault::open(dir.path())
             .unwrap()
@@ -46,7 +46,7 @@ impl Fixture {
         }
     }
 
-    fn bucket(&self) -> Arc<BucketStore> {
+    pub(in crate::local_s3) fn bucket(&self) -> Arc<BucketStore> {
         self.store.as_ref().unwrap().bucket(BUCKET).unwrap()
     }
 
@@ -81,7 +81,7 @@ impl Fixture {
         }))
     }
 
-    fn put(&self, key: &str, bytes: &[u8]) -> Arc<Version> {
+    pub(in crate::local_s3) fn put(&self, key: &str, bytes: &[u8]) -> Arc<Version> {
         self.put_if(key, bytes, |_| Ok(())).unwrap()
     }
 
@@ -111,7 +111,7 @@ impl Fixture {
         Some(read_all(&self.keys, version.object()?, &pin?))
     }
 
-    fn version(&self, versioning: Versioning) {
+    pub(in crate::local_s3) fn version(&self, versioning: Versioning) {
         let changed: Result<_, StoreError> = self.bucket().update_config(|bucket| {
             bucket.versioning = versioning;
             Ok(())

@@ -130,3 +130,65 @@ pub(super) fn url_encoded(name: &str) -> String {
     }
     encoded
 }
+
+#[cfg(test)]
+mod tests {
+    //! A bucket to list, for the tests of the listings.
+
+    use std::sync::{Arc, OnceLock};
+
+    use super::*;
+    use crate::local_s3::model::Versioning;
+    use crate::local_s3::store::tests::Fixture;
+    use crate::local_s3::store::{BucketStore, StoreError};
+
+    /// Current objects in order; each is there in two versions, and keys that end in `gone` have a delete marker.
+    const KEYS: [&str; 14] = [
+        "..",
+        "a",
+        "a/",
+        "a//x",
+        "a/b",
+        "a/b/c",
+        "a/b/d",
+        "ab",
+        "b",
+        "b/1",
+        "b/2",
+        "c b",
+        "\u{10FFFF}/",
+        "\u{10FFFF}\u{10FFFF}",
+    ];
+    const GONE: [&str; 3] = ["a/gone", "b/gone", "x/gone"];
+
+    pub(super) fn bucket_with() -> (Arc<BucketStore>, &'static [&'static str]) {
+        static FIXTURE: OnceLock<Fixture> = OnceLock::new();
+        let fixture = FIXTURE.get_or_init(|| {
+            let fixture = Fixture::new();
+            fixture.version(Versioning::Enabled);
+            for key in KEYS.iter().chain(&GONE) {
+                fixture.put(key, b"1");
+                fixture.put(key, b"2");
+            }
+            for key in GONE {
+                fixture
+                    .bucket()
+                    .delete::<StoreError>(key, |_| Ok(()))
+                    .unwrap();
+            }
+            fixture
+        });
+        (fixture.bucket(), &KEYS)
+    }
+
+    pub(super) fn scope(prefix: &str, delimiter: &str, max: usize) -> Scope {
+        let max = i32::try_from(max).ok();
+        Scope::of(
+            Some(prefix.to_owned()),
+            Some(delimiter.to_owned()),
+            max,
+            "maxKeys",
+        )
+        .unwrap()
+    }
+}

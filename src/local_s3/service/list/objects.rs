@@ -222,3 +222,54 @@ fn listed(version: &Version, names: Names, with_owner: bool) -> Option<Listed> {
         restore_status: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local_s3::service::list::tests::{bucket_with, scope};
+    use proptest::prelude::*;
+
+    /// What S3 documents, without pages: keys and common prefixes after a key, in order.
+    fn entries(keys: &[&str], scope: &Scope) -> Vec<String> {
+        let mut entries: Vec<String> = Vec::new();
+        for key in keys.iter().filter(|key| key.starts_with(&scope.prefix)) {
+            let entry = scope.group(key).unwrap_or(key);
+            if entries.last().is_none_or(|last| last != entry) {
+                entries.push(entry.to_owned());
+            }
+        }
+        entries
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Pages of any size, put together, are the whole listing; the page that says it is not the last one is full.
+        #[test]
+        fn pages_are_the_whole_in_pieces(
+            prefix in prop::sample::select(vec!["", "a", "a/", "b", "\u{10FFFF}", "zz"]),
+            delimiter in prop::sample::select(vec!["", "/", "//", "b"]),
+            max in 1..6_usize,
+        ) {
+            let (bucket, keys) = bucket_with();
+            let scope = scope(prefix, delimiter, max);
+            let mut listed = Vec::new();
+            let mut passed: Option<Last> = None;
+            loop {
+                let page = Page::read(&bucket.keys(), &scope, passed.as_ref());
+                let mut names: Vec<_> = page.objects.iter().map(|version| version.key.clone()).collect();
+                names.extend(page.prefixes.iter().cloned());
+                names.sort();
+                prop_assert_eq!(page.last.as_ref().map(Last::name), names.last().map(String::as_str));
+                prop_assert!(names.len() == max || !page.truncated);
+                listed.extend(names);
+                if !page.truncated {
+                    break;
+                }
+                let token = page.last.as_ref().map(Last::token);
+                passed = Some(Last::of_token(&token.unwrap_or_default()).unwrap());
+            }
+            prop_assert_eq!(listed, entries(keys, &scope));
+        }
+    }
+}

@@ -186,3 +186,45 @@ fn listed(version: &Version, is_latest: bool, names: Names) -> Option<ObjectVers
         restore_status: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local_s3::service::list::tests::{bucket_with, scope};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Pages of any size, put together by their markers, are the one big page.
+        #[test]
+        fn pages_are_the_whole_in_pieces(
+            prefix in prop::sample::select(vec!["", "a", "a/", "b", "\u{10FFFF}", "zz"]),
+            delimiter in prop::sample::select(vec!["", "/", "//", "b"]),
+            max in 1..6_usize,
+        ) {
+            let (bucket, _) = bucket_with();
+            let index = bucket.keys();
+            let names = |page: &Page| {
+                let ids = page.versions.iter().map(|(v, latest)| (v.key.clone(), v.version_id.to_string(), *latest));
+                (ids.collect::<Vec<_>>(), page.prefixes.clone())
+            };
+            let whole = names(&Page::read(&index, &scope(prefix, delimiter, 1_000), "", None));
+            let (mut versions, mut prefixes) = (Vec::new(), Vec::new());
+            let (mut key_marker, mut id_marker) = (String::new(), None);
+            loop {
+                let page = Page::read(&index, &scope(prefix, delimiter, max), &key_marker, id_marker.as_deref());
+                prop_assert!(page.len() == max || !page.truncated);
+                let listed = names(&page);
+                versions.extend(listed.0);
+                prefixes.extend(listed.1);
+                if !page.truncated {
+                    break;
+                }
+                let (key, id) = page.last.unwrap();
+                (key_marker, id_marker) = (key, id.map(String::from));
+            }
+            prop_assert_eq!((versions, prefixes), whole);
+        }
+    }
+}
