@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
+use hyper::{HeaderMap, Method};
 use md5::{Digest as _, Md5};
 use s3s::checksum::ChecksumHasher;
 use s3s::dto::{self, StreamingBlob};
@@ -169,7 +170,24 @@ fn unreadable(error: &(dyn std::error::Error + Send + Sync + 'static)) -> S3Erro
     )
 }
 
-pub(super) fn too_large() -> S3Error {
+/// Refuses a body that says no length, or one that is too long. A form's length is known when its file begins.
+///
+/// # Errors
+/// 411 MissingContentLength, 400 EntityTooLarge.
+pub(super) fn check_length(method: &Method, headers: &HeaderMap, length: Option<i64>) -> S3Result {
+    let told = ["content-length", "x-amz-decoded-content-length"]
+        .iter()
+        .any(|name| headers.contains_key(*name));
+    if method == Method::PUT && !told {
+        return Err(S3Error::new(S3ErrorCode::MissingContentLength));
+    }
+    if length.is_some_and(|length| length.unsigned_abs() > PUT_BYTES_MAX) {
+        return Err(too_large());
+    }
+    Ok(())
+}
+
+fn too_large() -> S3Error {
     S3Error::with_message(
         S3ErrorCode::EntityTooLarge,
         "Your proposed upload exceeds the maximum allowed object size.",

@@ -111,7 +111,10 @@ impl From<StoreError> for S3Error {
             StoreError::BucketNotEmpty(_) => S3ErrorCode::BucketNotEmpty,
             StoreError::NoSuchVersion => S3ErrorCode::NoSuchVersion,
             StoreError::NoSuchUpload => S3ErrorCode::NoSuchUpload,
-            StoreError::InUse(_) | StoreError::Damaged { .. } | StoreError::Io { .. } => {
+            StoreError::InUse(_)
+            | StoreError::Damaged { .. }
+            | StoreError::InDoubt { .. }
+            | StoreError::Io { .. } => {
                 tracing::error!(%error, "the store failed");
                 S3ErrorCode::InternalError
             }

@@ -33,12 +33,7 @@ pub(super) async fn put_object(
             "Only directory buckets can be appended to.",
         ));
     }
-    if input
-        .content_length
-        .is_some_and(|length| length.unsigned_abs() > body::PUT_BYTES_MAX)
-    {
-        return Err(body::too_large());
-    }
+    body::check_length(&req.method, &req.headers, input.content_length)?;
     let sent = sent_properties!(input, req.headers);
     let md5 = body::content_md5(input.content_md5.as_deref())?;
     let claim = Claim::of(

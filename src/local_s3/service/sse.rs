@@ -240,3 +240,125 @@ pub(super) fn shown_context(envelope: &Envelope) -> Option<String> {
     let json = serde_json::to_vec(context).expect("a map of text to text is JSON");
     Some(BASE64.encode(json))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers<'a>(pairs: &[(&str, &'a str)]) -> SseHeaders<'a> {
+        let value = |name: &str| {
+            pairs
+                .iter()
+                .find(|(other, _)| *other == name)
+                .map(|(_, value)| *value)
+        };
+        SseHeaders {
+            algorithm: value("sse"),
+            kms_key_id: value("key"),
+            context: value("context"),
+            bucket_key_enabled: value("bucket-key").map(|text| text == "true"),
+            customer_algorithm: value("c-algorithm"),
+            customer_key: value("c-key"),
+            customer_key_md5: value("c-md5"),
+        }
+    }
+
+    fn shown(want: S3Result<Want>) -> String {
+        match want {
+            Ok(Want::SseS3) => "SSE-S3".to_owned(),
+            Ok(Want::SseKms {
+                key,
+                bucket_key,
+                context,
+            }) => {
+                format!(
+                    "SSE-KMS {} {bucket_key} {context:?}",
+                    key.unwrap_or_default()
+                )
+            }
+            Ok(Want::DsseKms { key, .. }) => format!("DSSE-KMS {}", key.unwrap_or_default()),
+            Ok(Want::SseC(_)) => "SSE-C".to_owned(),
+            Err(error) => format!(
+                "{} {}",
+                error.status_code().unwrap().as_u16(),
+                error.code().as_str()
+            ),
+        }
+    }
+
+    /// One mode, never two; explicit headers before the bucket's default, and that before SSE-S3.
+    #[test]
+    fn a_write_gets_one_mode() {
+        let plain = Bucket::new("bucket", "us-east-1");
+        let mut kms = plain.clone();
+        kms.encryption = Some(DefaultEncryption {
+            algorithm: SseAlgorithm::AwsKms,
+            kms_key_id: Some("default".to_owned()),
+            bucket_key_enabled: true,
+            blocks_sse_c: true,
+        });
+        let (key, md5) = (
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            "cLyPS3KoaSFGi/joRB3OUQ==",
+        );
+        let customer = [("c-algorithm", "AES256"), ("c-key", key), ("c-md5", md5)];
+        let both = [customer[0], customer[1], customer[2], ("sse", "AES256")];
+        let cases: [(&[(&str, &str)], &str, &str); 12] = [
+            (&[], "SSE-S3", "SSE-KMS default true {}"),
+            (
+                &[("bucket-key", "false")],
+                "SSE-S3",
+                "SSE-KMS default false {}",
+            ),
+            (&[("sse", "AES256")], "SSE-S3", "SSE-S3"),
+            (
+                &[("sse", "aws:kms"), ("bucket-key", "true")],
+                "SSE-KMS  true {}",
+                "SSE-KMS  true {}",
+            ),
+            (
+                &[("sse", "aws:kms")],
+                "SSE-KMS  false {}",
+                "SSE-KMS  true {}",
+            ),
+            (
+                &[
+                    ("sse", "aws:kms"),
+                    ("key", "k"),
+                    ("context", "eyJhIjoiYiJ9"),
+                    ("bucket-key", "false"),
+                ],
+                "SSE-KMS k false {\"a\": \"b\"}",
+                "SSE-KMS k false {\"a\": \"b\"}",
+            ),
+            (
+                &[("sse", "aws:kms:dsse"), ("key", "k")],
+                "DSSE-KMS k",
+                "DSSE-KMS k",
+            ),
+            (
+                &[("key", "k")],
+                "400 InvalidArgument",
+                "400 InvalidArgument",
+            ),
+            (
+                &[("sse", "AES256"), ("key", "k")],
+                "400 InvalidArgument",
+                "400 InvalidArgument",
+            ),
+            (
+                &[("sse", "rot13")],
+                "400 InvalidArgument",
+                "400 InvalidArgument",
+            ),
+            (&customer, "SSE-C", "403 AccessDenied"),
+            (&both, "400 InvalidArgument", "400 InvalidArgument"),
+        ];
+        for (pairs, in_plain, in_kms) in cases {
+            assert_eq!(shown(headers(pairs).resolve(&plain)), in_plain, "{pairs:?}");
+            assert_eq!(shown(headers(pairs).resolve(&kms)), in_kms, "{pairs:?}");
+        }
+        let bad = headers(&[("sse", "aws:kms"), ("context", "bm8=")]).resolve(&plain);
+        assert_eq!(shown(bad), "400 InvalidArgument");
+    }
+}

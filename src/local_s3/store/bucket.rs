@@ -151,8 +151,8 @@ impl BucketStore {
     /// cannot change until the write is done. `pending` is the draft's data, unless it is there already.
     ///
     /// # Errors
-    /// What `allowed` says; [`StoreError::NoSuchBucket`]; when the file system refuses. In each case nothing has
-    /// changed and the pending data is gone.
+    /// What `allowed` says; [`StoreError::NoSuchBucket`]; when the file system refuses. Nothing has changed then and
+    /// the pending data is gone, unless the error is [`StoreError::InDoubt`].
     pub fn put<E: From<StoreError>>(
         &self,
         key: &str,
@@ -163,14 +163,12 @@ impl BucketStore {
         let _open = self.open()?;
         let _key = self.lock_key(key);
         allowed(self.current(key).as_deref())?;
-        if let Some(pending) = &pending {
-            pending.sync()?;
-        }
-        let version = self.commit(key, draft)?;
-        if let Some(pending) = pending {
-            pending.keep();
-        }
-        Ok(version)
+        let Some(pending) = pending else {
+            return Ok(self.commit(key, draft)?);
+        };
+        pending.sync()?;
+        let committed = self.commit(key, draft);
+        Ok(pending.settle(committed)?)
     }
 
     /// Changes what can be changed in place: tags, ACL, lock, envelope. Without a version id it is the

@@ -178,9 +178,10 @@ impl PendingData {
         sync_parent(&self.files.path(&self.data, self.number))
     }
 
-    /// A description names the segment now.
-    pub(super) fn keep(mut self) {
-        self.keep = true;
+    /// Keeps the segment when a description names it now, or may do so.
+    pub(super) fn settle<T>(mut self, committed: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.keep = matches!(committed, Ok(_) | Err(StoreError::InDoubt { .. }));
+        committed
     }
 }
 

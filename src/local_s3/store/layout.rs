@@ -146,6 +146,9 @@ impl BucketDir {
 
     /// Writes a description so that it is there as a whole or not at all, also after a power cut: the bytes
     /// are synced before the rename and the rename before this returns.
+    ///
+    /// # Errors
+    /// [`StoreError::InDoubt`] when only the last of these steps failed; after another error nothing has changed.
     pub(super) fn write<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), StoreError> {
         let json = serde_json::to_vec(value).map_err(|e| StoreError::Io {
             path: path.to_owned(),
@@ -161,18 +164,25 @@ impl BucketDir {
                 source,
             });
         }
-        sync_parent(path)
+        sync_parent(path).map_err(in_doubt)
     }
 
     /// Removes a description for good.
     pub(super) fn remove(&self, path: &Path) -> Result<(), StoreError> {
         fs::remove_file(path).map_err(StoreError::io(path))?;
-        sync_parent(path)
+        sync_parent(path).map_err(in_doubt)
     }
 
     /// As [`Root::discard_dir`].
     pub(super) fn discard_dir(&self, dir: &Path) -> Result<(), StoreError> {
         discard_dir(dir, &self.tmp)
+    }
+}
+
+fn in_doubt(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Io { path, source } => StoreError::InDoubt { path, source },
+        other => other,
     }
 }
 

@@ -80,6 +80,14 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A change was made and its durability could not be: it may be gone after a power cut.
+    #[error("{path} was changed, but the change may not survive a power cut: {source}")]
+    InDoubt {
+        /// What was changed.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The file system refused.
     #[error("{path}: {source}")]
     Io {

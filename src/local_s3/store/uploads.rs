@@ -132,13 +132,10 @@ impl BucketStore {
         let mut parts = lock(&state.parts);
         let parts = parts.as_mut().ok_or(StoreError::NoSuchUpload)?;
         pending.sync()?;
-        self.dir.write(
-            &self
-                .dir
-                .part_description(&state.upload.upload_id, part.number),
-            &part,
-        )?;
-        pending.keep();
+        let path = self
+            .dir
+            .part_description(&state.upload.upload_id, part.number);
+        pending.settle(self.dir.write(&path, &part))?;
         if let Some(replaced) = parts.insert(part.number, part) {
             self.data
                 .discard(&state.upload.data(), [replaced.segment.number]);

@@ -30,12 +30,7 @@ pub(in crate::local_s3::service) async fn upload_part(
     let body = input.body.take();
     let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
     let number = part_number(input.part_number)?;
-    if input
-        .content_length
-        .is_some_and(|length| length.unsigned_abs() > body::PUT_BYTES_MAX)
-    {
-        return Err(body::too_large());
-    }
+    body::check_length(&req.method, &req.headers, input.content_length)?;
     let state = bucket.upload(&input.key, &input.upload_id)?;
     let md5 = body::content_md5(input.content_md5.as_deref())?;
     let claim = Claim::of(
