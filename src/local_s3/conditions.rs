@@ -62,6 +62,7 @@ struct Conditions {
 
 /// The four conditions, in the order in which they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the headers are named so")]
 enum Condition {
     IfMatch,
     IfUnmodifiedSince,

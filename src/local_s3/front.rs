@@ -17,6 +17,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::Credentials;
 use s3s::host::{S3Host, VirtualHost};
 use s3s::service::S3Service;
 use s3s::{Body, S3Result, s3_error};
@@ -25,6 +26,7 @@ use tokio::time::Sleep;
 
 use super::access_log::{AccessLog, Counted, Entry, operation};
 use super::error::{default_message, take_details};
+use super::service::ACCOUNT_ID;
 
 /// A client that sends no byte of its body for so long has lost its request.
 /// Source: S3 answers RequestTimeout after about 20 seconds; local disks and debuggers want more.
@@ -49,6 +51,7 @@ const ATTRIBUTES_BYTES_MAX: usize = 1 << 20;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
+const EXPECTED_OWNER: HeaderName = HeaderName::from_static("x-amz-expected-bucket-owner");
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
 /// A request extension: who signed it, once that is known.
@@ -69,14 +72,29 @@ pub struct SignedOnly;
 #[async_trait::async_trait]
 impl S3Access for SignedOnly {
     async fn check(&self, request: &mut S3AccessContext<'_>) -> S3Result {
-        let Some(access_key) = request.credentials().map(|c| c.access_key.clone()) else {
-            return Err(s3_error!(AccessDenied, "Access Denied"));
-        };
-        if let Some(requester) = request.extensions_mut().get::<Requester>() {
+        let credentials = request.credentials();
+        admit(credentials, request.headers())?;
+        let access_key = credentials.map(|c| c.access_key.clone());
+        if let (Some(access_key), Some(requester)) =
+            (access_key, request.extensions_mut().get::<Requester>())
+        {
             requester.note(&access_key);
         }
         Ok(())
     }
+}
+
+/// Admits a request whose signature held, unless it expects the bucket to be somebody else's.
+///
+/// # Errors
+/// 403 AccessDenied.
+pub(super) fn admit(credentials: Option<&Credentials>, headers: &HeaderMap) -> S3Result {
+    let expected_owner = headers.get(EXPECTED_OWNER);
+    let is_owner = expected_owner.is_none_or(|owner| owner == ACCOUNT_ID);
+    if credentials.is_none() || !is_owner {
+        return Err(s3_error!(AccessDenied, "Access Denied"));
+    }
+    Ok(())
 }
 
 /// `bucket.localhost:9000` names a bucket; every other host has it in the path.

@@ -362,3 +362,15 @@ async fn attributes_are_told() {
     assert!(got.checksum.unwrap().checksum_crc64_nvme.is_some());
     assert_eq!(got.storage_class, None);
 }
+
+#[tokio::test]
+async fn somebody_elses_bucket_is_not_touched() {
+    let s3 = Setup::new().await;
+    let ask = |owner: &'static str| {
+        let get = s3.client.get_bucket_versioning().bucket(BUCKET);
+        get.expected_bucket_owner(owner).send()
+    };
+    assert_eq!(told(ask("000000000000").await).0, 200);
+    let stranger = told(ask("123456789012").await);
+    assert_eq!(stranger, refused(403, "AccessDenied"));
+}

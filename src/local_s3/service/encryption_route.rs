@@ -21,7 +21,7 @@ use http_body_util::{BodyExt as _, Limited};
 use md5::{Digest as _, Md5};
 
 use super::{Service, blocking, lock, object_version};
-use crate::local_s3::front::{Requester, address};
+use crate::local_s3::front::{Requester, address, admit};
 use crate::local_s3::model::{DefaultEncryption, Moment, SseAlgorithm};
 use crate::local_s3::vault::Mode;
 
@@ -53,10 +53,10 @@ impl S3Route for EncryptionRoute {
     }
 
     async fn check_access(&self, request: &mut S3Request<Body>) -> S3Result {
-        let Some(credentials) = &request.credentials else {
-            return Err(s3_error!(AccessDenied, "Access Denied"));
-        };
-        if let Some(requester) = request.extensions.get::<Requester>() {
+        admit(request.credentials.as_ref(), &request.headers)?;
+        if let (Some(credentials), Some(requester)) =
+            (&request.credentials, request.extensions.get::<Requester>())
+        {
             requester.note(&credentials.access_key);
         }
         Ok(())

@@ -10,6 +10,7 @@ use s3s::dto::{
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
+use super::properties::form_decoded;
 use super::{Service, blocking, object_version};
 use crate::local_s3::error::with_detail;
 use crate::local_s3::model::Tag;
@@ -35,7 +36,7 @@ pub(super) fn parse_header(header: &str) -> S3Result<Vec<Tag>> {
         let error = with_detail(error, "ArgumentName", "x-amz-tagging");
         with_detail(error, "ArgumentValue", header)
     };
-    let decode = |text: &str| query_decoded(text).ok_or_else(malformed);
+    let decode = |text: &str| form_decoded(text).ok_or_else(malformed);
     let mut tags: Vec<Tag> = Vec::new();
     for pair in header.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -91,23 +92,6 @@ fn check_each(tags: &[Tag]) -> S3Result {
 
 fn is_allowed(c: char) -> bool {
     c.is_alphanumeric() || (c.is_whitespace() && !c.is_control()) || "+-=._:/@".contains(c)
-}
-
-fn query_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let mut digit = || char::from(rest.next()?).to_digit(16);
-                let (high, low) = (digit()?, digit()?);
-                u8::try_from(high * 16 + low).ok()?
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 fn from_dto(tags: dto::TagSet) -> S3Result<Vec<Tag>> {
