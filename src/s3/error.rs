@@ -30,7 +30,8 @@ where
             let meta = service.err().meta();
             (
                 meta.code()
-                    .filter(|code| !code.is_empty())
+                    // `NotFound` is the SDK's own word for a HEAD's 404, no code of S3's.
+                    .filter(|code| !code.is_empty() && *code != "NotFound")
                     .unwrap_or_else(|| code_of_status(operation, http_status))
                     .to_owned(),
                 meta.message().unwrap_or_default().to_owned(),
