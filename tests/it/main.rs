@@ -1,6 +1,8 @@
 //! Everything that is tested through the library's front or over files of the repository, as one binary.
 
+mod bad_input;
 mod dashboards;
+mod exit_codes;
 mod modes;
 mod operators;
 mod support;

@@ -1,0 +1,205 @@
+//! How the process ends, by its code: what `podFailurePolicy` acts on. Codes 5 and 75 are with the crash tests.
+
+use std::process::{Command, Stdio};
+
+use reseal::local_s3::admin;
+use reseal::local_s3::credentials::Credentials;
+use reseal::local_s3::vault::KeyState;
+
+use crate::support::objects::{self, Under};
+use crate::support::{Counting, Job, Run, Store};
+
+#[tokio::test]
+async fn complete_is_0_and_rows_failed_is_3() {
+    let store = Store::start().await;
+    objects::put_plain(&store.client, "there", b"1").await;
+    let arn = store.add_kms_key(None);
+    let kms = |job: Job| job.args("--to sse-kms --kms-key-id").args(&arn);
+    let run = kms(store.job(&["there"])).run().expect(0);
+    assert_eq!(run.summary()["status"], "complete");
+    assert_eq!(run.count("succeeded"), 1);
+
+    let job = kms(store.job(&["there", "gone"]));
+    let run = job.run().expect(3);
+    assert_eq!(run.summary()["status"], "complete");
+    assert_eq!(run.summary()["failures"]["NoSuchKey"], 1);
+    let report = job.report();
+    let gone = report.iter().find(|row| row.key == "gone").expect("a row");
+    assert_eq!(
+        (gone.status.as_str(), gone.http_status.as_str()),
+        ("failed", "404")
+    );
+    assert_eq!(gone.code, "NoSuchKey");
+    // Settled is settled: again, nothing is asked for a second time.
+    let again = job.run().expect(3);
+    assert_eq!(again.count("already_settled"), 2);
+    assert_eq!(again.summary()["requests"], serde_json::json!({}));
+}
+
+#[test]
+fn a_store_that_is_not_there_is_1() {
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        format!("http://{}", listener.local_addr().expect("an address"))
+    };
+    let job = Job::new(&nobody, &Credentials::new("AKIANOBODY", "secret"), &["a"]);
+    let run = job.args("--to sse-s3").run().expect(1);
+    run.says(&["the store can't be reached", "hint: ", "--endpoint-url"]);
+}
+
+#[test]
+fn a_store_that_hangs_up_is_1_and_was_asked_a_bounded_number_of_times() {
+    let store = Counting::start();
+    let job = Job::new(
+        &store.url(),
+        &Credentials::new("AKIANOBODY", "secret"),
+        &["a"],
+    );
+    job.args("--to sse-s3")
+        .run()
+        .expect(1)
+        .says(&["can't be reached"]);
+    assert!(
+        (1..=16).contains(&store.connections()),
+        "{}",
+        store.connections()
+    );
+}
+
+#[tokio::test]
+async fn what_every_object_would_meet_is_4_and_changes_nothing() {
+    let store = Store::start().await;
+    objects::put_plain(&store.client, "a", b"1").await;
+    let writes = store.writes();
+    let job = |credentials: &Credentials| {
+        Job::new(&store.s3.endpoint_url(), credentials, &["a"]).args("--to sse-kms")
+    };
+    let known = store.s3.credentials();
+
+    let stranger = job(&Credentials::new("AKIASTRANGER", known.secret_key()));
+    stranger
+        .run()
+        .expect(4)
+        .says(&["InvalidAccessKeyId", "hint: check the credentials"]);
+    let forger = job(&Credentials::new(known.access_key(), "wrong"));
+    forger
+        .run()
+        .expect(4)
+        .says(&["SignatureDoesNotMatch", "hint: check the credentials"]);
+    let elsewhere = job(known);
+    elsewhere.write_manifest("no-such-bucket,a\n");
+    elsewhere
+        .run()
+        .expect(4)
+        .says(&["NoSuchBucket", "hint: check the bucket"]);
+    let unknown_key = job(known).args("--kms-key-id 00000000-0000-0000-0000-000000000000");
+    unknown_key
+        .run()
+        .expect(4)
+        .says(&["KMS.NotFoundException", "hint: "]);
+    let disabled = store.add_kms_key(None);
+    admin::set_key_state(store.data(), &disabled, KeyState::Disabled).expect("disabled");
+    let disabled = job(known).args("--kms-key-id").args(&disabled);
+    disabled
+        .run()
+        .expect(4)
+        .says(&["KMS.DisabledException", "hint: "]);
+
+    assert!(store.copies().is_empty());
+    // Two copies were tried, and refused.
+    assert_eq!(store.writes(), writes + 2);
+    let head = objects::head(&store.client, "a", None).await;
+    assert!(Under::SseS3.is_shown_by(&head));
+}
+
+#[tokio::test]
+async fn a_target_key_that_is_made_usable_lets_the_same_command_go_on() {
+    let store = Store::start().await;
+    objects::put_plain(&store.client, "a", b"1").await;
+    let arn = store.add_kms_key(None);
+    let job = store
+        .job(&["a", "gone"])
+        .args("--to sse-kms --kms-key-id")
+        .args(&arn);
+    admin::set_key_state(store.data(), &arn, KeyState::Disabled).expect("disabled");
+    job.run().expect(4);
+    admin::set_key_state(store.data(), &arn, KeyState::Enabled).expect("enabled");
+    let run = job.run().expect(3);
+    assert_eq!((run.count("succeeded"), run.count("failed")), (1, 1));
+    assert_eq!(store.copies().get("a"), Some(&1));
+}
+
+#[test]
+fn credentials_that_are_missing_are_4() {
+    let store = Counting::start();
+    let job = Job::bare(&store.url()).args("--to sse-s3");
+    let manifest = job.write("m.csv", "bucket,a\n");
+    let run = job.arg("--manifest", manifest).run().expect(4);
+    run.says(&["credentials", "hint: ", "AWS_ACCESS_KEY_ID"]);
+    assert_eq!(store.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_object_under_another_disabled_key_fails_by_itself() {
+    let store = Store::start().await;
+    let (old, new) = (store.add_kms_key(None), store.add_kms_key(None));
+    objects::put(&store.client, "old", b"1", &Under::Kms(old.clone())).await;
+    objects::put_plain(&store.client, "plain", b"2").await;
+    admin::set_key_state(store.data(), &old, KeyState::Disabled).expect("disabled");
+    let job = store
+        .job(&["old", "plain"])
+        .args("--to sse-kms --kms-key-id")
+        .args(&new);
+    let run = job.run().expect(3);
+    assert_eq!((run.count("succeeded"), run.count("failed")), (1, 1));
+    assert_eq!(run.summary()["failures"]["KMS.DisabledException"], 1);
+}
+
+#[tokio::test]
+async fn too_many_failed_rows_are_4() {
+    let store = Store::start().await;
+    let keys: Vec<_> = (0..1_500).map(|n| format!("gone-{n}")).collect();
+    let job = store.job(&keys).args("--to sse-s3 --failure-threshold 10");
+    let run = job
+        .run()
+        .expect(4)
+        .says(&["rows failed", "hint: ", "--failure-threshold"]);
+    assert_eq!(run.summary()["status"], "failed");
+    assert!(
+        (1_000..1_500).contains(&run.count("failed")),
+        "{}",
+        run.stdout
+    );
+    let tolerant = store.job(&keys).args("--to sse-s3 --failure-threshold 100");
+    assert_eq!(tolerant.run().expect(3).count("failed"), 1_500);
+}
+
+#[test]
+fn help_and_version_are_0_and_go_to_standard_output() {
+    for (args, phrase) in [
+        (&["--help"][..], "Usage: reseal"),
+        (&["--version"], "reseal 0."),
+        (&["run", "--help"], "--kms-key-id"),
+        (&["help", "run"], "--kms-key-id"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reseal"));
+        command.args(args).stdin(Stdio::null());
+        let run = Run::of(command.output().expect("it starts")).expect(0);
+        assert!(run.stdout.contains(phrase), "{args:?}: {}", run.stdout);
+    }
+    let mut nothing = Command::new(env!("CARGO_BIN_EXE_reseal"));
+    let run = Run::of(nothing.output().expect("it starts")).expect(2);
+    run.says(&["Usage: reseal"]);
+}
+
+#[tokio::test]
+async fn a_metrics_address_that_is_taken_is_2() {
+    let store = Store::start().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = taken.local_addr().expect("an address").to_string();
+    let job = store
+        .job(&["a"])
+        .args("--to sse-s3 --metrics-listen")
+        .args(&addr);
+    job.run().expect(2).says(&[&addr]);
+}
