@@ -1,8 +1,10 @@
 //! Everything that is tested through the library's front or over files of the repository, as one binary.
 
 mod bad_input;
+mod crash;
 mod dashboards;
 mod exit_codes;
+mod faults;
 mod modes;
 mod operators;
 mod support;

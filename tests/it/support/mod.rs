@@ -1,6 +1,8 @@
 //! A store with objects, a manifest of them, the binary run on it, and what it left behind.
 
+pub mod chance;
 mod counting;
+pub mod faults;
 pub mod objects;
 
 use std::collections::BTreeMap;
@@ -135,11 +137,6 @@ impl Job {
     /// Forgets the arguments that were added.
     pub fn without_args(mut self) -> Self {
         self.args.clear();
-        self
-    }
-
-    pub fn endpoint(mut self, url: &str) -> Self {
-        self.endpoint = url.to_owned();
         self
     }
 

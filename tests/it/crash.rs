@@ -1,0 +1,336 @@
+//! Runs that end before their time, and what the next one makes of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rand::RngExt as _;
+
+use crate::support::chance::{self, long, seed};
+use crate::support::objects::{self, Under};
+use crate::support::{BUCKET, Job, Run, Store};
+
+/// Longest wait for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A store with objects in a bucket that keeps versions: they count how often an object was changed, whatever the log missed.
+struct Setup {
+    store: Store,
+    keys: Vec<String>,
+    arn: String,
+}
+
+impl Setup {
+    async fn with_objects(count: usize) -> Self {
+        let store = Store::start().await;
+        let enabled = VersioningConfiguration::builder()
+            .status(BucketVersioningStatus::Enabled)
+            .build();
+        let versioning = store.client.put_bucket_versioning().bucket(BUCKET);
+        let versioning = versioning.versioning_configuration(enabled);
+        versioning.send().await.expect("versioning");
+        let keys: Vec<_> = (0..count).map(|n| format!("object/{n}")).collect();
+        objects::put_many(&store.client, &keys).await;
+        let arn = store.add_kms_key(None);
+        Self { store, keys, arn }
+    }
+
+    fn job(&self) -> Job {
+        let job = self.store.job(&self.keys);
+        job.args("--to sse-kms --kms-key-id").args(&self.arn)
+    }
+
+    fn copied(&self) -> usize {
+        self.store.copies().len()
+    }
+
+    /// Waits until so many objects have been copied.
+    fn wait_for_copies(&self, count: usize) {
+        let begun = Instant::now();
+        while self.copied() < count {
+            assert!(begun.elapsed() < PATIENCE, "{} copies", self.copied());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How many versions each key has.
+    async fn versions(&self) -> BTreeMap<String, u64> {
+        let mut versions = BTreeMap::new();
+        let (mut key, mut id) = (None, None);
+        loop {
+            let list = self.store.client.list_object_versions().bucket(BUCKET);
+            let list = list.set_key_marker(key).set_version_id_marker(id);
+            let page = list.send().await.expect("a page");
+            for version in page.versions() {
+                let key = version.key().expect("a key").to_owned();
+                *versions.entry(key).or_default() += 1;
+            }
+            if page.is_truncated() != Some(true) {
+                return versions;
+            }
+            (key, id) = (page.next_key_marker, page.next_version_id_marker);
+        }
+    }
+
+    /// Every object has been changed exactly once, is under the target and has its bytes; the report has it once.
+    async fn assert_complete(&self, job: &Job) {
+        let versions = self.versions().await;
+        assert_eq!(versions.len(), self.keys.len());
+        let wrong: Vec<_> = versions.iter().filter(|(_, count)| **count != 2).collect();
+        assert!(wrong.is_empty(), "versions of each key: {wrong:?}");
+        let copies = self.store.copies();
+        let more: Vec<_> = copies.iter().filter(|(_, count)| **count > 1).collect();
+        assert!(more.is_empty(), "copied more than once: {more:?}");
+
+        let report = job.report();
+        let mut rows: Vec<_> = report.iter().map(|row| row.key.clone()).collect();
+        rows.sort();
+        let mut keys = self.keys.clone();
+        keys.sort();
+        assert_eq!(rows, keys);
+        assert!(
+            report.iter().all(|row| row.status == "succeeded"),
+            "{report:?}"
+        );
+        for key in self.keys.iter().step_by(self.keys.len() / 20) {
+            let head = objects::head(&self.store.client, key, None).await;
+            assert!(Under::Kms(self.arn.clone()).is_shown_by(&head), "{key}");
+            let read = objects::read(&self.store.client, key, None).await;
+            assert_eq!(read.as_deref(), Ok(key.as_bytes()));
+        }
+    }
+}
+
+fn send(child: &Child, signal: Signal) {
+    let id = i32::try_from(child.id()).expect("a process id");
+    kill(Pid::from_raw(id), signal).expect("signalled");
+}
+
+fn finish(child: Child) -> Run {
+    Run::of(child.wait_with_output().expect("it ends"))
+}
+
+#[tokio::test]
+async fn killed_at_random_moments_it_changes_every_object_exactly_once() {
+    let seed = seed();
+    let mut rng = chance::rng(seed);
+    let (objects, kills, rate) = if long() {
+        (5_000, 60, 400)
+    } else {
+        (400, 6, 250)
+    };
+    let setup = Setup::with_objects(objects).await;
+    let job = setup.job().args(&format!("--rate {rate}"));
+    let mut in_the_middle = 0;
+    for _ in 0..kills {
+        let before = setup.copied();
+        let mut child = job.command().spawn().expect("it starts");
+        // Anywhere from the first instruction on, and anywhere between two copies.
+        let after = (before + rng.random_range(0..objects / kills)).min(objects - 1);
+        setup.wait_for_copies(after);
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..30)));
+        // SIGKILL.
+        child.kill().expect("killed");
+        child.wait().expect("dead");
+        in_the_middle += usize::from(setup.copied() > before && setup.copied() < objects);
+    }
+    assert!(in_the_middle > 0, "no kill met a run that was copying");
+    let run = job.run().expect(0);
+    assert_eq!(run.count("total"), objects as u64);
+    let reasons = run.summary()["skips"].clone();
+    let doubtful = reasons["done-before-interruption"]
+        .as_u64()
+        .unwrap_or_default();
+    assert_eq!(run.count("skipped"), doubtful, "{reasons}");
+    setup.assert_complete(&job).await;
+}
+
+#[tokio::test]
+async fn a_first_signal_drains_and_the_same_command_continues() {
+    let setup = Setup::with_objects(300).await;
+    for (number, signal) in [Signal::SIGTERM, Signal::SIGINT].into_iter().enumerate() {
+        let job = setup.job().args("--rate 60");
+        let child = job.command().spawn().expect("it starts");
+        setup.wait_for_copies(setup.copied() + 20);
+        send(&child, signal);
+        let run = finish(child).expect(75);
+        assert_eq!(run.summary()["status"], "interrupted", "{number}");
+        let settled = run.count("succeeded") + run.count("skipped");
+        assert!((20..300).contains(&settled), "{}", run.stdout);
+        assert!(
+            !job.path("report").exists(),
+            "a report of an interrupted job"
+        );
+        // Drained: nothing was left in doubt.
+        let copied = setup.copied();
+        if number == 0 {
+            assert_eq!(run.count("succeeded"), copied as u64);
+            continue;
+        }
+        let job = job
+            .without_args()
+            .args("--to sse-kms --kms-key-id")
+            .args(&setup.arn);
+        let run = job.run().expect(0);
+        assert_eq!(run.count("already_settled"), settled);
+        assert_eq!(run.count("succeeded") + run.count("skipped"), 300);
+        setup.assert_complete(&job).await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_now() {
+    let setup = Setup::with_objects(50).await;
+    // One write a second: draining 50 tasks that wait for a permit would take long.
+    let job = setup.job().args("--rate 1");
+    let child = job.command().spawn().expect("it starts");
+    setup.wait_for_copies(1);
+    let begun = Instant::now();
+    send(&child, Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(100));
+    send(&child, Signal::SIGTERM);
+    finish(child).expect(75);
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    let job = job
+        .without_args()
+        .args("--to sse-kms --kms-key-id")
+        .args(&setup.arn);
+    job.run().expect(0);
+    setup.assert_complete(&job).await;
+}
+
+#[tokio::test]
+async fn a_second_runner_on_the_same_state_is_5_and_harms_nothing() {
+    let setup = Setup::with_objects(200).await;
+    let job = setup.job().args("--rate 80");
+    let child = job.command().spawn().expect("it starts");
+    setup.wait_for_copies(1);
+    let state = job.state().display().to_string();
+    job.run().expect(5).says(&["another", &state]);
+    finish(child).expect(0);
+    setup.assert_complete(&job).await;
+}
+
+#[tokio::test]
+async fn a_state_of_another_job_is_5_and_the_job_it_belongs_to_still_continues() {
+    let setup = Setup::with_objects(60).await;
+    let job = setup.job().args("--rate 30");
+    let child = job.command().spawn().expect("it starts");
+    setup.wait_for_copies(5);
+    send(&child, Signal::SIGTERM);
+    finish(child).expect(75);
+    let copied = setup.copied();
+    let state = job.state();
+    let other = setup.store.add_kms_key(None);
+    let on_this_state = |job: Job| job.arg("--state", &state).run();
+
+    let sse_s3 = setup.store.job(&setup.keys).args("--to sse-s3");
+    on_this_state(sse_s3)
+        .expect(5)
+        .says(&["--to", "--kms-key-id", "hint: "]);
+    let other = setup
+        .store
+        .job(&setup.keys)
+        .args("--to sse-kms --kms-key-id")
+        .args(&other);
+    on_this_state(other).expect(5).says(&["--kms-key-id"]);
+    on_this_state(setup.job().args("--bucket-key false"))
+        .expect(5)
+        .says(&["--bucket-key"]);
+    let more: Vec<_> = setup
+        .keys
+        .iter()
+        .map(String::as_str)
+        .chain(["more"])
+        .collect();
+    let more = setup
+        .store
+        .job(&more)
+        .args("--to sse-kms --kms-key-id")
+        .args(&setup.arn);
+    on_this_state(more)
+        .expect(5)
+        .says(&["another manifest", "60 rows and has 61", "hint: "]);
+    let mut swapped = setup.keys.clone();
+    swapped.swap(0, 1);
+    let swapped = setup
+        .store
+        .job(&swapped)
+        .args("--to sse-kms --kms-key-id")
+        .args(&setup.arn);
+    on_this_state(swapped)
+        .expect(5)
+        .says(&["another manifest", "has changed"]);
+    assert_eq!(setup.copied(), copied, "something was changed");
+
+    job.run().expect(0);
+    setup.assert_complete(&job).await;
+}
+
+#[tokio::test]
+async fn a_manifest_that_was_moved_or_touched_is_still_the_same() {
+    let setup = Setup::with_objects(40).await;
+    let job = setup.job().args("--rate 40");
+    let child = job.command().spawn().expect("it starts");
+    setup.wait_for_copies(5);
+    send(&child, Signal::SIGTERM);
+    finish(child).expect(75);
+    let moved = job.path("elsewhere.csv");
+    fs::copy(job.path("manifest.csv"), &moved).expect("copied");
+    fs::remove_file(job.path("manifest.csv")).expect("removed");
+    let job = job.arg("--manifest", &moved);
+    job.run().expect(0);
+    setup.assert_complete(&job).await;
+}
+
+#[tokio::test]
+async fn a_damaged_journal_is_5_and_nothing_is_sent() {
+    let setup = Setup::with_objects(30).await;
+    let job = setup.job();
+    job.run().expect(0);
+    let path = job.state().join("journal");
+    let mut journal = fs::read(&path).expect("a journal");
+    let middle = journal.len() / 2;
+    journal[middle] ^= 0x40;
+    fs::write(&path, journal).expect("written");
+    let requests = setup.store.s3.requests();
+    job.run()
+        .expect(5)
+        .says(&["damaged", &path.display().to_string()]);
+    assert_eq!(setup.store.s3.requests(), requests);
+}
+
+/// The shell sets the limit: a file that would grow beyond it can't be written, as on a disk without room.
+#[tokio::test]
+async fn a_state_that_can_not_grow_stops_the_job_and_loses_nothing() {
+    let setup = Setup::with_objects(1_500).await;
+    let job = setup.job();
+    let mut shell = Command::new("sh");
+    // In blocks of 512 bytes. Ignored, the signal becomes an error of the write.
+    let script = "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\"";
+    shell
+        .args(["-c", script, env!("CARGO_BIN_EXE_reseal")])
+        .args(job.arguments());
+    job.prepare(&mut shell);
+    shell.stdin(Stdio::null());
+    // The manifest is in place and is not written; the journal needs more than the limit.
+    let run = Run::of(shell.output().expect("it starts")).expect(1);
+    let journal = job.state().join("journal").display().to_string();
+    let run = run.says(&["error: ", &journal]);
+    assert_eq!(run.stdout, "");
+    let copied = setup.copied();
+    assert!((1..1_500).contains(&copied), "{copied} copies");
+
+    let run = job.run().expect(0);
+    assert!(run.count("already_settled") > 0);
+    assert_eq!(run.count("succeeded") + run.count("skipped"), 1_500);
+    setup.assert_complete(&job).await;
+}

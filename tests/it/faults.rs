@@ -1,0 +1,55 @@
+//! A store that fails in 2 % of answers in each of six ways: every row succeeds, every object is changed exactly once.
+
+use crate::support::chance::{long, seed};
+use crate::support::faults::{Fault, Proxy};
+use crate::support::objects::{self, Under};
+use crate::support::{Job, Store};
+
+#[tokio::test]
+async fn every_object_is_changed_once_whatever_the_answers_are() {
+    let seed = seed();
+    let store = Store::start().await;
+    let arn = store.add_kms_key(None);
+    let rows = if long() { 20_000 } else { 1_200 };
+    let keys: Vec<_> = (0..rows).map(|n| format!("object/{n}")).collect();
+    objects::put_many(&store.client, &keys).await;
+    let proxy = Proxy::start(store.s3.addr(), seed);
+    let job = Job::new(&proxy.url(), store.s3.credentials(), &keys);
+    let job = job.args("--to sse-kms --kms-key-id").args(&arn);
+    let run = job.run().expect(0);
+    let seen = proxy.seen();
+
+    for fault in Fault::ALL {
+        let met = seen.faults.get(&fault).copied().unwrap_or_default();
+        assert!(met > 0, "{fault:?} was not met: {seen:?}");
+    }
+    assert_eq!(run.count("succeeded"), rows);
+    let copies = store.copies();
+    assert_eq!(copies.len() as u64, rows);
+    let more: Vec<_> = copies.iter().filter(|(_, count)| **count != 1).collect();
+    assert!(more.is_empty(), "{more:?}");
+
+    // What is told is what happened.
+    let summary = run.summary();
+    assert_eq!(summary["requests"]["CopyObject"], seen.requests["COPY"]);
+    assert_eq!(summary["requests"]["HeadObject"], seen.requests["HEAD"]);
+    assert_eq!(
+        summary["bytes"],
+        keys.iter().map(String::len).sum::<usize>()
+    );
+    assert!(run.count("retries") > 0);
+    let throttled = seen.faults[&Fault::SlowDown];
+    assert!(
+        run.count("throttles").abs_diff(throttled) <= 1,
+        "{summary} {seen:?}"
+    );
+    let report = job.report();
+    assert_eq!(report.len() as u64, rows);
+    assert!(report.iter().all(|row| row.status == "succeeded"));
+    for key in keys.iter().step_by(97) {
+        let head = objects::head(&store.client, key, None).await;
+        assert!(Under::Kms(arn.clone()).is_shown_by(&head), "{key}");
+        let read = objects::read(&store.client, key, None).await;
+        assert_eq!(read.as_deref(), Ok(key.as_bytes()));
+    }
+}
