@@ -6,5 +6,6 @@ mod dashboards;
 mod exit_codes;
 mod faults;
 mod modes;
+mod moto;
 mod operators;
 mod support;

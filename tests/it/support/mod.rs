@@ -3,6 +3,7 @@
 pub mod chance;
 mod counting;
 pub mod faults;
+pub mod moto;
 pub mod objects;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,147 @@
+//! The same job against moto, an S3 that this project did not write.
+
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use reseal::local_s3::credentials::Credentials;
+
+use crate::support::moto::Moto;
+use crate::support::objects::{self, SseC, Under};
+use crate::support::{BUCKET, Job};
+
+const K1: &str = "arn:aws:kms:us-east-1:123456789012:key/11111111-1111-1111-1111-111111111111";
+const K2: &str = "arn:aws:kms:us-east-1:123456789012:key/22222222-2222-2222-2222-222222222222";
+const KEY: SseC = SseC(*b"a customer's key of 32 bytes ...");
+
+fn job(moto: &Moto, keys: &[impl AsRef<str>]) -> Job {
+    Job::new(&moto.url, &Credentials::new("AKIAMOTO", "secret"), keys)
+}
+
+async fn versions(moto: &Moto, key: &str) -> usize {
+    let list = moto.client.list_object_versions().bucket(BUCKET);
+    let list = list.prefix(key).send().await.expect("versions");
+    list.versions().len()
+}
+
+#[tokio::test]
+async fn into_the_modes_that_moto_has() {
+    let Some(moto) = Moto::start("into_the_modes_that_moto_has").await else {
+        return;
+    };
+    // Versions count how often an object was changed.
+    let enabled = VersioningConfiguration::builder()
+        .status(BucketVersioningStatus::Enabled)
+        .build();
+    let versioning = moto.client.put_bucket_versioning().bucket(BUCKET);
+    let versioning = versioning.versioning_configuration(enabled);
+    versioning.send().await.expect("versioning");
+
+    let (k1, k2) = (K1.to_owned(), K2.to_owned());
+    let sources = [Under::SseS3, Under::Kms(k1.clone()), Under::Kms(k2.clone())];
+    for (name, target, flags) in [
+        ("s3", Under::SseS3, "--to sse-s3".to_owned()),
+        (
+            "kms",
+            Under::Kms(k2.clone()),
+            format!("--to sse-kms --kms-key-id {K2}"),
+        ),
+    ] {
+        let mut seen = Vec::new();
+        for (number, source) in sources.iter().enumerate() {
+            for key in ["plain", "with space+plus", "ümlaut%41"] {
+                let key = format!("{name}/{number}/{key}");
+                objects::put(&moto.client, &key, key.as_bytes(), source).await;
+                let kept = objects::kept(&moto.client, &key, None).await;
+                seen.push((key, source, kept));
+            }
+        }
+        let keys: Vec<_> = seen.iter().map(|(key, ..)| key).collect();
+        let run = job(&moto, &keys).args(&flags).run().expect(0);
+        assert_eq!((run.count("succeeded"), run.count("skipped")), (6, 3));
+        for (key, source, before) in &seen {
+            let head = objects::head(&moto.client, key, None).await;
+            assert!(target.is_shown_by(&head), "{key}: {head:?}");
+            assert_eq!(*before, objects::kept(&moto.client, key, None).await);
+            let changes = usize::from(*source != &target);
+            assert_eq!(versions(&moto, key).await, 1 + changes, "{key}");
+        }
+        let again = job(&moto, &keys).args(&flags).run().expect(0);
+        assert_eq!(again.count("skipped"), 9);
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_was_never_encrypted() {
+    let Some(moto) = Moto::start("an_object_that_was_never_encrypted").await else {
+        return;
+    };
+    objects::put_plain(&moto.client, "bare", b"content").await;
+    let head = objects::head(&moto.client, "bare", None).await;
+    assert_eq!(head.server_side_encryption, None);
+    job(&moto, &["bare"]).args("--to sse-s3").run().expect(0);
+    let head = objects::head(&moto.client, "bare", None).await;
+    assert!(Under::SseS3.is_shown_by(&head), "{head:?}");
+    let read = objects::read(&moto.client, "bare", None).await;
+    assert_eq!(read.as_deref(), Ok(&b"content"[..]));
+}
+
+/// moto answers 200 to a copy under DSSE-KMS or SSE-C and ignores the mode: failed rows, and every byte as it was.
+#[tokio::test]
+async fn what_moto_gets_wrong_is_a_failed_row() {
+    let Some(moto) = Moto::start("what_moto_gets_wrong_is_a_failed_row").await else {
+        return;
+    };
+    for (key, source) in [("s3", Under::SseS3), ("kms", Under::Kms(K1.to_owned()))] {
+        objects::put(&moto.client, key, b"content", &source).await;
+    }
+    let dsse = job(&moto, &["s3", "kms"])
+        .args("--to dsse-kms --kms-key-id")
+        .args(K2);
+    let run = dsse.run().expect(3);
+    assert_eq!(run.summary()["failures"]["EncryptionNotApplied"], 2);
+    let customer = job(&moto, &["s3", "kms"]).args("--to sse-c");
+    let file = customer.write("the.key", KEY.0);
+    let customer = customer.arg("--sse-c-key-file", file);
+    let run = customer.run().expect(3);
+    assert_eq!(run.summary()["failures"]["EncryptionNotApplied"], 2);
+    for job in [dsse, customer] {
+        for row in job.report() {
+            assert_eq!(row.status, "failed", "{row:?}");
+            assert!(!row.code.is_empty() && !row.message.is_empty(), "{row:?}");
+        }
+    }
+    for key in ["s3", "kms"] {
+        let read = objects::read(&moto.client, key, None).await;
+        assert_eq!(read.as_deref(), Ok(&b"content"[..]), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn manifest_and_report_are_in_the_store_too() {
+    let Some(moto) = Moto::start("manifest_and_report_are_in_the_store_too").await else {
+        return;
+    };
+    objects::put_plain(&moto.client, "a", b"1").await;
+    let manifest = format!("{BUCKET},a\n");
+    objects::put_plain(&moto.client, "lists/m.csv", manifest.as_bytes()).await;
+    let job = job(&moto, &["unused"]).args("--to sse-s3 --manifest");
+    let job = job.args(&format!(
+        "s3://{BUCKET}/lists/m.csv --report s3://{BUCKET}/reports"
+    ));
+    let run = job.run().expect(0);
+    assert_eq!(run.count("succeeded"), 1);
+    let at = run.summary()["report"]
+        .as_str()
+        .expect("a report")
+        .to_owned();
+    let key = at.strip_prefix(&format!("s3://{BUCKET}/")).expect("in S3");
+    let report = objects::read(&moto.client, key, None).await.expect("there");
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    let results = report["Results"][0]["Key"].as_str().expect("a key");
+    let results = objects::read(&moto.client, results, None)
+        .await
+        .expect("there");
+    let results = String::from_utf8(results).expect("text");
+    assert!(
+        results.contains("a") && results.contains("succeeded"),
+        "{results}"
+    );
+}
