@@ -19,7 +19,7 @@ use crate::object::ManifestEntry;
 use crate::outcome::{Tally, TaskOutcome};
 use crate::s3_error::S3Error;
 use crate::shutdown::{Shutdown, Urgency};
-use crate::task::{self, Context, JobFault};
+use crate::task::{self, Context, Unsettled};
 
 /// Rows that are reserved ahead of the one that is admitted next. After a crash so many are looked at as doubtful.
 const RESERVE_ROWS: u64 = 8_192;
@@ -143,7 +143,10 @@ pub async fn run(
                 (ctx.emit)(Event::TaskEnded);
                 match result {
                     Ok(outcome) => engine.settle(entry, outcome),
-                    Err(JobFault(error)) => {
+                    Err(Unsettled::Drained) => {
+                        engine.unsettled.remove(&entry.row);
+                    }
+                    Err(Unsettled::Fault(error)) => {
                         engine.unsettled.remove(&entry.row);
                         let reason = error.to_string();
                         engine.drain(End::Fault(error), &reason, tasks.len());
@@ -275,6 +278,7 @@ impl Engine<'_, '_> {
         if self.end.is_none() {
             self.end = Some(end);
             self.queue.clear();
+            self.ctx.drain();
             (self.ctx.emit)(Event::Draining { reason, in_flight });
         }
     }

@@ -90,6 +90,9 @@ impl From<S3Error> for Error {
                 Some("the bucket is in another Region: give it with --region")
             }
             "RequestTimeTooSkewed" => Some("this machine's clock is wrong"),
+            "KMS.NotFoundException" => Some(
+                "check --kms-key-id: an alias is given as alias/NAME, and the key must be in the bucket's Region",
+            ),
             code if code.starts_with("KMS.") => Some(
                 "make the target's KMS key usable; the same command continues where it stopped",
             ),

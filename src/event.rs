@@ -15,19 +15,31 @@ pub enum Operation {
     HeadObject,
     /// The look at an object's grants, in buckets with ACLs.
     GetObjectAcl,
+    /// The look at an object's retention, in buckets with Object Lock.
+    GetObjectRetention,
+    /// The look at an object's legal hold, in buckets with Object Lock.
+    GetObjectLegalHold,
     /// The rewrite.
     CopyObject,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 3] = [Self::HeadObject, Self::GetObjectAcl, Self::CopyObject];
+    pub const ALL: [Self; 5] = [
+        Self::HeadObject,
+        Self::GetObjectAcl,
+        Self::GetObjectRetention,
+        Self::GetObjectLegalHold,
+        Self::CopyObject,
+    ];
 
     /// S3's name for it.
     pub fn name(self) -> &'static str {
         match self {
             Self::HeadObject => "HeadObject",
             Self::GetObjectAcl => "GetObjectAcl",
+            Self::GetObjectRetention => "GetObjectRetention",
+            Self::GetObjectLegalHold => "GetObjectLegalHold",
             Self::CopyObject => "CopyObject",
         }
     }

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::Instant;
 
 use crate::encryption::{CustomerKey, Encryption, Mode, Target};
@@ -24,20 +24,34 @@ use crate::s3_error::S3Error;
 /// Between two questions whether refusals without a code are the job's fault: they cost a request each.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A fault that every object would meet.
+/// Why a row is left without an outcome, for another run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobFault(pub S3Error);
+pub enum Unsettled {
+    /// A fault that every object would meet.
+    Fault(S3Error),
+    /// The run drains, and this row had nothing on the wire.
+    Drained,
+}
+
+/// What is true of the whole bucket.
+#[derive(Clone, Debug)]
+pub struct BucketFacts {
+    /// Its name.
+    pub name: String,
+    /// Whether its objects may have grants that a copy would reset.
+    pub acls: AclState,
+    /// Whether its objects may be under retention or legal hold, which a copy would not carry.
+    pub object_lock: bool,
+}
 
 /// What all tasks of a job share.
 pub struct Context<'a> {
     /// The store.
     pub s3: &'a S3,
     /// The manifest's bucket.
-    pub bucket: &'a str,
+    pub bucket: &'a BucketFacts,
     /// Keys that SSE-C objects may be under now.
     pub source_keys: &'a [CustomerKey],
-    /// Whether the bucket's objects may have grants that a copy would reset.
-    pub acls: AclState,
     /// The budgets.
     pub limiter: &'a Limiter,
     /// Who is told.
@@ -48,6 +62,8 @@ pub struct Context<'a> {
     pub rng: RefCell<SmallRng>,
     /// What the tasks learn from each other.
     pub learnt: Learnt,
+    /// Set once nothing more is to be begun.
+    pub draining: watch::Sender<bool>,
 }
 
 /// What the tasks of a job learn from each other.
@@ -66,6 +82,21 @@ impl Context<'_> {
     pub fn resolved_key(&self) -> Option<String> {
         self.target.borrow().kms()?.resolved.clone()
     }
+
+    /// Tasks that wait, for a permit or before another attempt, end unsettled; requests on the wire are waited for.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Waits for `what`, unless the run drains.
+    async fn unless_drained(&self, what: impl Future<Output = ()>) -> Result<(), Stop> {
+        let mut draining = self.draining.subscribe();
+        tokio::select! {
+            biased;
+            _ = draining.wait_for(|on| *on) => Err(Stop::Unsettled(Unsettled::Drained)),
+            () = what => Ok(()),
+        }
+    }
 }
 
 /// Runs one row. `doubtful`: an earlier run had started it and not settled it.
@@ -76,7 +107,7 @@ pub async fn run(
     ctx: &Context<'_>,
     entry: &ManifestEntry,
     doubtful: bool,
-) -> Result<TaskOutcome, JobFault> {
+) -> Result<TaskOutcome, Unsettled> {
     if let Some(reason) = plan::plan_row(entry) {
         return Ok(TaskOutcome::Skipped(reason));
     }
@@ -91,7 +122,7 @@ pub async fn run(
     match task.run().await {
         Ok(outcome) => Ok(outcome),
         Err(Stop::Row(failure)) => Ok(TaskOutcome::Failed(failure)),
-        Err(Stop::Job(fault)) => Err(fault),
+        Err(Stop::Unsettled(why)) => Err(why),
     }
 }
 
@@ -109,7 +140,7 @@ struct Task<'c, 'a> {
 
 enum Stop {
     Row(Failure),
-    Job(JobFault),
+    Unsettled(Unsettled),
 }
 
 /// What a look told, and the customer key that it took.
@@ -145,7 +176,7 @@ impl<'c, 'a> Task<'c, 'a> {
             if let Some(failure) = self.given_up.take() {
                 return Err(Stop::Row(failure));
             }
-            self.refuse_grants().await?;
+            self.refuse_losses().await?;
             if let Some(outcome) = self.rewrite(&look, &target).await? {
                 return Ok(outcome);
             }
@@ -215,18 +246,32 @@ impl<'c, 'a> Task<'c, 'a> {
     /// One HeadObject with its retries; the inner error is a refusal by the store.
     async fn head(&self, key: Option<&CustomerKey>) -> Result<Result<ObjectHead, S3Error>, Stop> {
         let ctx = self.ctx;
+        self.ask(Operation::HeadObject, || {
+            ctx.s3.head_object(&ctx.bucket.name, &self.entry.key, key)
+        })
+        .await
+    }
+
+    /// A question with its retries; the inner error is a refusal by the store.
+    async fn ask<T, F>(
+        &self,
+        operation: Operation,
+        request: impl Fn() -> F,
+    ) -> Result<Result<T, S3Error>, Stop>
+    where
+        F: Future<Output = Result<T, S3Error>>,
+    {
         let mut attempts = Attempts::default();
         loop {
-            let request = ctx.s3.head_object(ctx.bucket, &self.entry.key, key);
-            let error = match self.observed(Operation::HeadObject, request).await {
-                Ok(head) => return Ok(Ok(head)),
+            let error = match self.observed(operation, request()).await {
+                Ok(answer) => return Ok(Ok(answer)),
                 Err(error) => error,
             };
             let verdict = retry::judge_look(&error);
             if verdict == Verdict::FailRow {
                 return Ok(Err(error));
             }
-            self.pause(Operation::HeadObject, &mut attempts, &verdict, &error)
+            self.pause(operation, &mut attempts, &verdict, &error)
                 .await?;
         }
     }
@@ -239,33 +284,41 @@ impl<'c, 'a> Task<'c, 'a> {
             .is_none_or(|last| last.elapsed() >= DIAGNOSIS_INTERVAL)
         {
             diagnosed.set(Some(Instant::now()));
-            if let Err(cause) = self.ctx.s3.diagnose(self.ctx.bucket).await
+            if let Err(cause) = self.ctx.s3.diagnose(&self.ctx.bucket.name).await
                 && retry::judge_look(&cause) == Verdict::FailJob
             {
-                return Stop::Job(JobFault(cause));
+                return Stop::Unsettled(Unsettled::Fault(cause));
             }
         }
         Stop::Row(error.to_failure())
     }
 
-    /// Refuses an object with grants that a copy would reset, where the bucket has ACLs at all.
-    async fn refuse_grants(&self) -> Result<(), Stop> {
-        if self.ctx.acls != AclState::Enabled {
-            return Ok(());
+    /// Refuses an object of which a copy would lose what HEAD does not show: grants, and retention or legal hold that we may
+    /// not be allowed to see. Where we may not look, that is no "none": the row fails with the store's refusal.
+    async fn refuse_losses(&self) -> Result<(), Stop> {
+        let (ctx, key) = (self.ctx, &self.entry.key);
+        let bucket = &ctx.bucket.name;
+        let refused = |error: S3Error| Stop::Row(error.to_failure());
+        if ctx.bucket.acls == AclState::Enabled {
+            let grants = self.ask(Operation::GetObjectAcl, || {
+                ctx.s3.object_grants(bucket, key)
+            });
+            if grants.await?.map_err(refused)? == ObjectGrants::Others {
+                return Err(Stop::Row(Refusal::Grants.to_failure()));
+            }
         }
-        let ctx = self.ctx;
-        let mut attempts = Attempts::default();
-        loop {
-            let request = ctx.s3.object_grants(ctx.bucket, &self.entry.key);
-            let error = match self.observed(Operation::GetObjectAcl, request).await {
-                Ok(ObjectGrants::OwnerOnly) => return Ok(()),
-                Ok(ObjectGrants::Others) => return Err(Stop::Row(Refusal::Grants.to_failure())),
-                Err(error) => error,
-            };
-            let verdict = retry::judge_look(&error);
-            self.pause(Operation::GetObjectAcl, &mut attempts, &verdict, &error)
-                .await?;
+        if ctx.bucket.object_lock {
+            let retention = self.ask(Operation::GetObjectRetention, || {
+                ctx.s3.has_retention(bucket, key)
+            });
+            let held = self.ask(Operation::GetObjectLegalHold, || {
+                ctx.s3.has_legal_hold(bucket, key)
+            });
+            if retention.await?.map_err(refused)? || held.await?.map_err(refused)? {
+                return Err(Stop::Row(Refusal::Locked.to_failure()));
+            }
         }
+        Ok(())
     }
 
     /// Copies the object onto itself; `None` means: look again.
@@ -276,9 +329,9 @@ impl<'c, 'a> Task<'c, 'a> {
     ) -> Result<Option<TaskOutcome>, Stop> {
         let ctx = self.ctx;
         loop {
-            ctx.limiter.write().await;
+            ctx.unless_drained(ctx.limiter.write()).await?;
             let copy = Copy {
-                bucket: ctx.bucket,
+                bucket: &ctx.bucket.name,
                 key: &self.entry.key,
                 head: &look.head,
                 target,
@@ -300,11 +353,13 @@ impl<'c, 'a> Task<'c, 'a> {
             match (verdict, pause) {
                 (Verdict::Again { .. }, Ok(())) => {}
                 (Verdict::Conflict, Ok(())) => return Ok(None),
-                (Verdict::LookFirst, paused) => {
+                (Verdict::LookFirst, Ok(())) => {
                     self.maybe_rewritten = true;
-                    if let Err(Stop::Row(failure)) = paused {
-                        self.given_up = Some(failure);
-                    }
+                    return Ok(None);
+                }
+                (Verdict::LookFirst, Err(Stop::Row(failure))) => {
+                    self.maybe_rewritten = true;
+                    self.given_up = Some(failure);
                     return Ok(None);
                 }
                 (_, Err(stop)) => return Err(stop),
@@ -402,7 +457,7 @@ impl<'c, 'a> Task<'c, 'a> {
             (self.ctx.emit)(Event::Throttled { by: *by });
         }
         let wait = match verdict {
-            Verdict::FailJob => return Err(Stop::Job(JobFault(error.clone()))),
+            Verdict::FailJob => return Err(Stop::Unsettled(Unsettled::Fault(error.clone()))),
             Verdict::FailRow => return Err(Stop::Row(error.to_failure())),
             _ => attempts.next(verdict, error, &mut *self.ctx.rng.borrow_mut()),
         };
@@ -419,8 +474,7 @@ impl<'c, 'a> Task<'c, 'a> {
             operation,
             class: error.class(),
         });
-        tokio::time::sleep(wait).await;
-        Ok(())
+        self.ctx.unless_drained(tokio::time::sleep(wait)).await
     }
 }
 

@@ -246,11 +246,25 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
         .map_err(|error| Error::io("cannot start the runtime", &error))
 }
 
+/// What others would log of a request has customer keys in it, so no setting turns it on.
+const NEVER_LOGGED: [&str; 7] = [
+    "s3s=off",
+    "aws_config=error",
+    "aws_runtime=error",
+    "aws_sdk_s3=error",
+    "aws_sigv4=error",
+    "aws_smithy_http_client=error",
+    "aws_smithy_runtime=error",
+];
+
 /// Log lines go to standard error, above the progress bar. `RESEAL_LOG` filters them, in tracing's syntax.
 fn start_log(format: LogFormat, progress: &Progress) {
     let writer = progress.writer();
-    let filter = EnvFilter::try_from_env("RESEAL_LOG")
+    let mut filter = EnvFilter::try_from_env("RESEAL_LOG")
         .unwrap_or_else(|_| EnvFilter::new("reseal=info,error"));
+    for directive in NEVER_LOGGED {
+        filter = filter.add_directive(directive.parse().expect("a constant in tracing's syntax"));
+    }
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(move || writer.clone())

@@ -4,6 +4,7 @@
 //! open the state ─→ prepare the manifest, once ─→ replay the journal ─→ engine ─→ report ─→ summary
 //! ```
 
+mod bucket;
 mod completion;
 mod feed;
 mod open;
@@ -15,7 +16,9 @@ use std::sync::Arc;
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
+use tokio::sync::watch;
 
+use bucket::Unavailable;
 pub use spec::{JobFile, JobSpec};
 
 use crate::config::JobConfig;
@@ -27,9 +30,7 @@ use crate::exit::Exit;
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::retry::{self, Verdict};
-use crate::s3::{AclState, S3};
-use crate::s3_error::NO_ANSWER;
+use crate::s3::S3;
 use crate::shutdown::{Shutdown, Urgency};
 use crate::summary::{Collector, Summary};
 use crate::task::{Context, Learnt};
@@ -105,43 +106,46 @@ pub async fn run(
         // What is under the target already shows itself only to the target's key.
         source_keys.push(key.clone());
     }
-    let acls = if before.settled.len() < job.prepared.rows {
-        first_question(&s3, &job.prepared.bucket).await?
+    let is_settled = before.settled.len() == job.prepared.rows;
+    let end = if is_settled {
+        Ok(End::Complete)
     } else {
-        AclState::Unknown
+        match bucket::ask(&s3, &job.prepared.bucket, &emit).await {
+            Err(Unavailable::Unreachable(error)) => return Err(error),
+            Err(Unavailable::Fault(error)) => Ok(End::Fault(error)),
+            Ok(bucket) => {
+                let ctx = Context {
+                    s3: &s3,
+                    bucket: &bucket,
+                    source_keys: &source_keys,
+                    limiter: &limiter,
+                    emit: &emit,
+                    target: RefCell::new(resolved(
+                        config.target.clone(),
+                        before.resolved_key.clone(),
+                    )),
+                    rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+                    learnt: Learnt::default(),
+                    draining: watch::Sender::new(false),
+                };
+                let rows = feed::start(
+                    s3.clone(),
+                    state.path(),
+                    Arc::clone(&job),
+                    Arc::clone(&before),
+                );
+                engine::run(
+                    &ctx,
+                    config.settings,
+                    rows,
+                    &before,
+                    &mut journal,
+                    shutdown.clone(),
+                )
+                .await
+            }
+        }
     };
-    if acls == AclState::Enabled {
-        emit(Event::Warning {
-            message: "the bucket has ACLs enabled: one more request for each object, and objects with grants beside the \
-                      owner's are refused, because a copy would reset them",
-        });
-    }
-    let ctx = Context {
-        s3: &s3,
-        bucket: &job.prepared.bucket,
-        source_keys: &source_keys,
-        acls,
-        limiter: &limiter,
-        emit: &emit,
-        target: RefCell::new(resolved(config.target.clone(), before.resolved_key.clone())),
-        rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
-        learnt: Learnt::default(),
-    };
-    let rows = feed::start(
-        s3.clone(),
-        state.path(),
-        Arc::clone(&job),
-        Arc::clone(&before),
-    );
-    let end = engine::run(
-        &ctx,
-        config.settings,
-        rows,
-        &before,
-        &mut journal,
-        shutdown.clone(),
-    )
-    .await;
     // What has ended gets to the disk whatever the end is: it need not be looked at again then.
     let closed = journal.close();
     let end = match end {
@@ -151,13 +155,20 @@ pub async fn run(
     };
     closed?;
 
-    let (exit, error) = judge(end, listeners.borrow().collector.tally().failed_total());
-    let report = if exit == Exit::Interrupted {
-        None
-    } else {
+    let (mut exit, mut error) = judge(end, listeners.borrow().collector.tally().failed_total());
+    let mut report = None;
+    if exit != Exit::Interrupted {
         let to = config.report.as_ref();
-        Some(completion::write(&s3, state.path(), &job, config.report_scope, to).await?)
-    };
+        match completion::write(&s3, state.path(), &job, config.report_scope, to).await {
+            Ok(manifest) => report = Some(manifest),
+            // What made the job fail is the news then.
+            Err(_) if error.is_some() => {}
+            Err(unwritten) => {
+                exit = unwritten.exit;
+                error = Some(unwritten);
+            }
+        }
+    }
     if matches!(exit, Exit::Complete | Exit::RowsFailed) {
         source::forget_copies(state.path(), &job.parts);
     }
@@ -178,29 +189,6 @@ pub async fn run(
         summary,
         error,
     })
-}
-
-/// What the bucket is asked before any object is touched. A store that can't be reached, credentials that are wrong and a
-/// bucket that is not there show here, and not as a failure of every row.
-async fn first_question(s3: &S3, bucket: &str) -> Result<AclState, Error> {
-    let error = match source::patiently(|| s3.acl_state(bucket)).await {
-        Ok(acls) => return Ok(acls),
-        Err(error) => error,
-    };
-    if error.code == NO_ANSWER {
-        return Err(Error {
-            exit: Exit::Internal,
-            message: format!("the store can't be reached: {error}"),
-            hint: Some(
-                "check --endpoint-url and the network; the same command continues".to_owned(),
-            ),
-        });
-    }
-    match retry::judge_look(&error) {
-        Verdict::FailJob if error.code != "NotImplemented" => Err(error.into()),
-        // Not allowed to ask, or asked of a store without such controls: then nothing is known.
-        _ => Ok(AclState::Unknown),
-    }
 }
 
 /// Everybody who is told. They don't know each other, nor who tells them.

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::exit::Exit;
 use crate::journal::{self, StateDir};
-use crate::manifest::{self, Prepared};
+use crate::manifest::Prepared;
 use crate::s3::S3;
 
 /// Where states are that nobody gave a place.
@@ -31,7 +31,7 @@ pub struct Opened {
 /// # Errors
 /// The manifest is not sound; the state is another job's, damaged, or in use.
 pub async fn open(config: &JobConfig, s3: &S3, emit: &dyn Fn(Event<'_>)) -> Result<Opened, Error> {
-    let spec = JobSpec::of(config);
+    let spec = JobSpec::of(config, s3.endpoint_url());
     match &config.state {
         Some(path) => open_at(path, config, spec, s3, emit).await,
         None => open_default(config, spec, s3, emit).await,
@@ -91,7 +91,7 @@ async fn reopen(
         .hint("give the flags of that job to continue it, or another --state for a new one"));
     }
     if config.manifest == Location::Stdin && job.source.location == config.manifest.to_string() {
-        check_stdin(&state, &job.prepared).await?;
+        check_stdin(&state).await?;
         return Ok(Opened { state, job });
     }
     let source = source::identify(s3, &config.manifest).await?;
@@ -125,23 +125,21 @@ async fn reopen(
 }
 
 /// Standard input is in the state already; if there is some again, it must be the same.
-async fn check_stdin(state: &StateDir, prepared: &Prepared) -> Result<(), Error> {
-    let scratch = scratch(state.path())?;
-    let path = scratch.path().join("stdin");
-    let prepared = prepared.clone();
+async fn check_stdin(state: &StateDir) -> Result<(), Error> {
+    let kept = source::spooled(state.path());
     blocking(move || {
         let stdin = std::io::stdin();
         if stdin.is_terminal() {
             return Ok(());
         }
-        let unreadable = |error: std::io::Error| Error::io("cannot read standard input", &error);
-        let mut file = std::fs::File::create(&path).map_err(unreadable)?;
-        if std::io::copy(&mut stdin.lock(), &mut file).map_err(unreadable)? == 0 {
-            return Ok(());
-        }
-        match prepared.parts.first() {
-            Some(part) => Ok(manifest::verify_part(&path, part)?),
-            None => Ok(()),
+        let failed = |error: std::io::Error| Error::io("cannot compare standard input with the state", &error);
+        match source::compare(&mut stdin.lock(), &kept).map_err(failed)? {
+            source::Comparison::Nothing | source::Comparison::Same => Ok(()),
+            source::Comparison::Differs => Err(Error::new(
+                Exit::State,
+                "standard input is not the manifest that this state belongs to",
+            )
+            .hint("give nothing or the same on standard input to continue, or another --state for a new job")),
         }
     })
     .await?

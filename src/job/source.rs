@@ -3,6 +3,8 @@
 //! What is not local is kept under `manifest/` in the state, so that a run, its resumption and its report read local files: that folder takes
 //! as much room as the manifest is large, compressed, until the job is complete.
 
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -150,7 +152,7 @@ pub async fn local_part(
     let folder = state.join(FOLDER);
     match part {
         PartSource::Path(path) => Ok(path.clone()),
-        PartSource::Spooled => Ok(folder.join(TOP)),
+        PartSource::Spooled => Ok(spooled(state)),
         PartSource::S3 { bucket, key, etag } => {
             let path = part_path(&folder, index);
             if !path.exists() {
@@ -170,6 +172,50 @@ pub fn forget_copies(state: &Path, parts: &[PartSource]) {
             // They only take room: the next run fetches what it needs.
             let _ = std::fs::remove_file(part_path(&folder, index));
         }
+    }
+}
+
+/// What comparing with a kept file found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// There was nothing to compare.
+    Nothing,
+    /// The same to the byte.
+    Same,
+    /// Something else.
+    Differs,
+}
+
+/// Where the state keeps what came on standard input.
+pub fn spooled(state: &Path) -> PathBuf {
+    state.join(FOLDER).join(TOP)
+}
+
+/// Compares what `input` gives with a file.
+///
+/// # Errors
+/// Either can't be read.
+pub fn compare(input: &mut impl Read, kept: &Path) -> io::Result<Comparison> {
+    let mut kept = BufReader::new(File::open(kept)?);
+    let mut input = BufReader::new(input);
+    let mut read = 0;
+    loop {
+        let given = input.fill_buf()?;
+        if given.is_empty() {
+            return Ok(match kept.fill_buf()? {
+                _ if read == 0 => Comparison::Nothing,
+                [] => Comparison::Same,
+                _ => Comparison::Differs,
+            });
+        }
+        let expected = kept.fill_buf()?;
+        let both = given.len().min(expected.len());
+        if both == 0 || given[..both] != expected[..both] {
+            return Ok(Comparison::Differs);
+        }
+        read += both;
+        input.consume(both);
+        kept.consume(both);
     }
 }
 

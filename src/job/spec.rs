@@ -33,7 +33,7 @@ pub struct JobSpec {
 
 impl JobSpec {
     /// What a configuration decides.
-    pub fn of(config: &JobConfig) -> Self {
+    pub fn of(config: &JobConfig, endpoint_url: Option<&str>) -> Self {
         let kms = config.target.kms();
         let mut source_key_md5s: Vec<_> = config
             .source_keys
@@ -52,7 +52,7 @@ impl JobSpec {
                 Target::SseS3 | Target::SseKms(_) | Target::DsseKms(_) => None,
             },
             source_key_md5s,
-            endpoint_url: config.connection.endpoint_url.clone(),
+            endpoint_url: endpoint_url.map(str::to_owned),
         }
     }
 

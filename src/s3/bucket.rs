@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::types::{ObjectOwnership, Permission};
+use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, ObjectOwnership, Permission};
 
 use super::error::translate;
 use super::{S3, within};
@@ -11,6 +11,9 @@ use crate::s3_error::S3Error;
 
 /// How long a question about a bucket may take.
 const BUCKET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Code for an object without retention or legal hold. Source: S3 API Reference, "Error responses".
+const NO_LOCK: &str = "NoSuchObjectLockConfiguration";
 
 /// Whether a bucket's objects have ACLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,76 @@ impl S3 {
             Err(error) if error.code == "OwnershipControlsNotFoundError" => AclState::Enabled,
             Err(error) => return Err(error),
         })
+    }
+
+    /// GetObjectLockConfiguration: whether the bucket has Object Lock.
+    ///
+    /// # Errors
+    /// What the store answered, where that is not about Object Lock.
+    pub async fn object_lock_enabled(&self, bucket: &str) -> Result<bool, S3Error> {
+        const OPERATION: &str = "GetObjectLockConfiguration";
+        let answer = within(BUCKET_TIMEOUT, OPERATION, async {
+            let request = self.client.get_object_lock_configuration().bucket(bucket);
+            request
+                .send()
+                .await
+                .map_err(|error| translate(OPERATION, error))
+        })
+        .await;
+        match answer {
+            Ok(answer) => Ok(answer
+                .object_lock_configuration()
+                .is_some_and(|lock| lock.object_lock_enabled().is_some())),
+            Err(error) if error.code == "ObjectLockConfigurationNotFoundError" => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// GetObjectRetention of the current version: whether it has any. HEAD shows it only to those who may read it.
+    ///
+    /// # Errors
+    /// What the store answered.
+    pub async fn has_retention(&self, bucket: &str, key: &str) -> Result<bool, S3Error> {
+        let operation = Operation::GetObjectRetention.name();
+        let answer = within(BUCKET_TIMEOUT, operation, async {
+            let request = self.client.get_object_retention().bucket(bucket).key(key);
+            request
+                .send()
+                .await
+                .map_err(|error| translate(operation, error))
+        })
+        .await;
+        match answer {
+            Ok(answer) => Ok(answer
+                .retention()
+                .is_some_and(|retention| retention.mode().is_some())),
+            Err(error) if error.code == NO_LOCK => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// GetObjectLegalHold of the current version: whether it is on. HEAD shows it only to those who may read it.
+    ///
+    /// # Errors
+    /// What the store answered.
+    pub async fn has_legal_hold(&self, bucket: &str, key: &str) -> Result<bool, S3Error> {
+        let operation = Operation::GetObjectLegalHold.name();
+        let answer = within(BUCKET_TIMEOUT, operation, async {
+            let request = self.client.get_object_legal_hold().bucket(bucket).key(key);
+            request
+                .send()
+                .await
+                .map_err(|error| translate(operation, error))
+        })
+        .await;
+        match answer {
+            Ok(answer) => {
+                let hold = answer.legal_hold().and_then(|hold| hold.status());
+                Ok(hold == Some(&ObjectLockLegalHoldStatus::On))
+            }
+            Err(error) if error.code == NO_LOCK => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// GetObjectAcl of the current version.

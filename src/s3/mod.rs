@@ -71,6 +71,7 @@ impl fmt::Debug for StaticCredentials {
 #[derive(Clone, Debug)]
 pub struct S3 {
     client: Client,
+    endpoint_url: Option<String>,
 }
 
 impl S3 {
@@ -103,6 +104,11 @@ impl S3 {
             }
         }
         let shared = loader.load().await;
+        let endpoint_url = connection
+            .endpoint_url
+            .clone()
+            .or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok())
+            .or_else(|| shared.endpoint_url().map(str::to_owned));
         let region = shared
             .region()
             .cloned()
@@ -116,7 +122,13 @@ impl S3 {
             .build();
         Self {
             client: Client::from_conf(config),
+            endpoint_url,
         }
+    }
+
+    /// The store's address, wherever it was named: flag, AWS's variables or profile. `None` is AWS.
+    pub fn endpoint_url(&self) -> Option<&str> {
+        self.endpoint_url.as_deref()
     }
 }
 
