@@ -8,27 +8,19 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::route::S3Route;
 use s3s::service::S3ServiceBuilder;
 use s3s::{S3, S3Result, s3_error};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::Sleep;
+use tokio::sync::watch;
 
 use super::access_log::{ACCESS_LOG_FILE, AccessLog, Counted};
+use super::connections;
 use super::credentials::{CREDENTIALS_FILE, Credentials};
 use super::front::{Front, LocalHost, SignedOnly};
 use super::service::{EncryptionRoute, Service};
@@ -44,26 +36,8 @@ const WORKER_THREADS: usize = 2;
 /// Threads for reading and writing files.
 const BLOCKING_THREADS_MAX: usize = 16;
 
-/// Connections at a time; further ones wait in the listen queue. Below the usual limit of 1,024 open
-/// files, with room for the object files that each connection may hold.
-const CONNECTIONS_MAX: usize = 384;
-
-/// For a request's headers to arrive, and for a connection to be idle. Longer than clients keep idle
-/// connections in their pools (hyper-util: 90 s), so that the client closes first and never sends a
-/// request into a connection that is being closed.
-const HEADER_TIME_MAX: Duration = Duration::from_secs(120);
-
-/// A client that takes no byte of its answer for so long is dropped.
-const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
-
 /// For running requests to finish once the server stops.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-
-/// How far the access log may lag behind.
-const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(500);
-
-/// After a failed accept (too many open files, mostly).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// Bodies that are read whole: 10,000 parts with checksums, or 1,000 keys to delete, fit well.
 const XML_BYTES_MAX: usize = 8 << 20;
@@ -210,7 +184,7 @@ impl LocalS3 {
             .spawn(move || {
                 let log = Arc::clone(&front.log);
                 // The service, and with it the lock on the folder, goes with the last connection.
-                runtime.block_on(run(listener, front, stopped));
+                runtime.block_on(connections::run(listener, front, stopped));
                 runtime.shutdown_timeout(SHUTDOWN_GRACE);
                 log.flush();
             })
@@ -357,161 +331,6 @@ fn write_config(folder: &Path, addr: SocketAddr, region: &str) -> io::Result<()>
     Ok(())
 }
 
-async fn run(listener: StdTcpListener, front: Front, mut stopped: watch::Receiver<bool>) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, "the embedded S3 cannot listen");
-            return;
-        }
-    };
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = JoinSet::new();
-    let mut flush = tokio::time::interval(LOG_FLUSH_INTERVAL);
-    loop {
-        // Waiting for room and for a client are one step, so that stopping interrupts both.
-        let next = async {
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (listener.accept().await, permit)
-        };
-        tokio::select! {
-            () = until_stopped(&mut stopped) => break,
-            _ = flush.tick() => front.log.flush(),
-            Some(_) = connections.join_next() => {}
-            (accepted, permit) = next => match accepted {
-                Ok((stream, remote)) => {
-                    let (front, stopped) = (front.clone(), stopped.clone());
-                    connections.spawn(async move {
-                        serve_connection(stream, remote, front, stopped).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-    drop(listener);
-    let finish = async { while connections.join_next().await.is_some() {} };
-    // What is not finished by then is cut off, as by a crash: nothing half done is visible.
-    let _ = tokio::time::timeout(SHUTDOWN_GRACE, finish).await;
-}
-
-/// A handle that is gone counts as stopped.
-async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stop| *stop).await;
-}
-
-async fn serve_connection(
-    stream: TcpStream,
-    remote: SocketAddr,
-    front: Front,
-    mut stopped: watch::Receiver<bool>,
-) {
-    // Without it small answers wait for the client's delayed acknowledgement.
-    let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Impatient::new(stream, WRITE_STALL_MAX));
-    let service = service_fn(move |request| {
-        let front = front.clone();
-        async move { Ok::<_, std::convert::Infallible>(front.answer(request, remote.ip()).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME_MAX)
-        .serve_connection(io, service);
-    let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = until_stopped(&mut stopped) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, %remote, "a connection ended early");
-    }
-}
-
-/// A stream that gives up on a peer that does not take what is written.
-struct Impatient<S> {
-    stream: S,
-    patience: Duration,
-    /// Running while a write waits.
-    stall: Option<Pin<Box<Sleep>>>,
-}
-
-impl<S> Impatient<S> {
-    fn new(stream: S, patience: Duration) -> Self {
-        Self {
-            stream,
-            patience,
-            stall: None,
-        }
-    }
-
-    fn watch<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stall = None;
-            return written;
-        }
-        let stall = self
-            .stall
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(self.patience)));
-        stall.as_mut().poll(cx).map(|()| {
-            let error = io::Error::new(io::ErrorKind::TimedOut, "the client does not read");
-            Err(error)
-        })
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.watch(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -624,18 +443,6 @@ mod tests {
              <Resource>/bkt/k</Resource><RequestId>{id}</RequestId>"
         );
         assert!(answer.contains(&document), "{answer}");
-    }
-
-    #[tokio::test]
-    async fn a_client_that_does_not_read_is_given_up() {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let (mut client, server) = tokio::io::duplex(8);
-        let mut server = Impatient::new(server, Duration::from_millis(20));
-        let error = server.write_all(&[1; 9]).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        // Once it reads again, writing goes on and the clock starts anew.
-        client.read_exact(&mut [0; 8]).await.unwrap();
-        server.write_all(&[2; 8]).await.unwrap();
     }
 
     #[test]
