@@ -414,7 +414,9 @@ mod tests {
         let group = "uri=http://acs.amazonaws.com/groups/global/AllUsers";
         let (acl, full) = ("x-amz-acl", "x-amz-grant-full-control");
         let mut bucket = Bucket::new("b", "us-east-1");
-        let table: &[(&[(&'static str, &str)], &str, &str)] = &[
+        // The headers, and the codes with ACLs disabled and enabled.
+        type Row<'a> = (&'a [(&'static str, &'a str)], &'static str, &'static str);
+        let table: &[Row<'_>] = &[
             (&[], "", ""),
             (&[(acl, "bucket-owner-full-control")], "", ""),
             (&[(full, &own)], "", ""),
