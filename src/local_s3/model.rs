@@ -582,6 +582,13 @@ pub struct Segment {
 #[serde(transparent)]
 pub struct DataId(pub(super) String);
 
+impl DataId {
+    /// The name itself: letters and digits.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A multipart upload that is neither completed nor aborted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upload {

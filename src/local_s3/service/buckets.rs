@@ -96,7 +96,7 @@ pub(super) async fn delete_bucket(
     req: S3Request<DeleteBucketInput>,
 ) -> S3Result<S3Response<DeleteBucketOutput>> {
     let input = req.input;
-    service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    service.bucket(&input.bucket)?;
     let store = service.store.clone();
     blocking(move || Ok(store.delete_bucket(&input.bucket)?)).await?;
     Ok(S3Response::new(DeleteBucketOutput::default()))
@@ -108,7 +108,7 @@ pub(super) fn head_bucket(
     req: &S3Request<HeadBucketInput>,
 ) -> S3Result<S3Response<HeadBucketOutput>> {
     let input = &req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let bucket_region = Some(bucket.config().region.clone());
     Ok(S3Response::new(HeadBucketOutput {
         bucket_region,
@@ -122,7 +122,7 @@ pub(super) fn get_bucket_location(
     req: &S3Request<GetBucketLocationInput>,
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
     let input = &req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let region = bucket.config().region.clone();
     let location_constraint =
         (region != FIRST_REGION).then(|| BucketLocationConstraint::from(region));

@@ -10,7 +10,7 @@ use super::body::{PUT_BYTES_MAX, Sink, Source};
 use super::checksums::show_checksum;
 use super::copy_source::CopySource;
 use super::properties::{Sent, sent_properties};
-use super::put::{check_key, check_write, shown_version_id, whole_object, write_object};
+use super::put::{check_key, check_write, made_version_id, whole_object, write_object};
 use super::read::Found;
 use super::sse::{show_sse, source_customer_key, sse_headers};
 use super::{Service, blocking};
@@ -24,7 +24,7 @@ pub(super) async fn copy_object(
     req: S3Request<CopyObjectInput>,
 ) -> S3Result<S3Response<CopyObjectOutput>> {
     let input = &req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let config = bucket.config();
     check_key(&input.key)?;
     let sent = sent_properties!(input, req.headers);
@@ -87,7 +87,7 @@ pub(super) async fn copy_object(
     let mut output = CopyObjectOutput {
         copy_object_result: Some(result),
         copy_source_version_id: source_version_id,
-        version_id: shown_version_id(config.versioning, &version.version_id),
+        version_id: made_version_id(config.versioning, &version.version_id),
         ..CopyObjectOutput::default()
     };
     show_sse!(output, &object.envelope, context);

@@ -6,10 +6,10 @@ use hyper::HeaderMap;
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use time::OffsetDateTime;
 
-use super::Service;
+use super::object_version::shown_id;
 use super::properties::form_decoded;
-use super::put::shown_version_id;
 use super::read::{Found, find};
+use super::{ACCOUNT_ID, Service};
 use crate::local_s3::conditions::SourceConditions;
 use crate::local_s3::error::with_detail;
 use crate::local_s3::model::Version;
@@ -65,10 +65,13 @@ impl CopySource {
     /// Looks the source up and checks the conditions on it.
     ///
     /// # Errors
-    /// 404 when there is no such bucket, key or version; 400 InvalidRequest for a delete marker addressed by its id; 403
+    /// 403 AccessDenied when the bucket is somebody else's; 404 when there is no such bucket, key or version; 400 InvalidRequest for a delete marker addressed by its id; 403
     /// InvalidObjectState for an archived source; 412 when a condition does not hold.
     pub(super) fn find(&self, service: &Service, expected_owner: Option<&str>) -> S3Result<Found> {
-        let bucket = service.bucket_of(&self.bucket, expected_owner)?;
+        let bucket = service.bucket(&self.bucket)?;
+        if expected_owner.is_some_and(|owner| owner != ACCOUNT_ID) {
+            return Err(S3Error::new(S3ErrorCode::AccessDenied));
+        }
         let found = find(&bucket, &self.key, self.version_id.as_deref()).map_err(|error| {
             if *error.code() == S3ErrorCode::MethodNotAllowed {
                 delete_marker_source()
@@ -104,7 +107,7 @@ impl CopySource {
 
     /// The version id that the response shows.
     pub(super) fn shown_version_id(found: &Found) -> Option<String> {
-        shown_version_id(found.config.versioning, &found.version.version_id)
+        shown_id(&found.config, &found.version)
     }
 }
 

@@ -61,18 +61,6 @@ impl Service {
         Ok(self.store.bucket(name)?)
     }
 
-    /// A bucket that a request addresses, with its `x-amz-expected-bucket-owner`.
-    ///
-    /// # Errors
-    /// 404 NoSuchBucket; 403 AccessDenied when somebody else is expected to own it.
-    fn bucket_of(&self, name: &str, expected_owner: Option<&str>) -> S3Result<Arc<BucketStore>> {
-        let bucket = self.bucket(name)?;
-        if expected_owner.is_some_and(|owner| owner != ACCOUNT_ID) {
-            return Err(S3Error::new(S3ErrorCode::AccessDenied));
-        }
-        Ok(bucket)
-    }
-
     /// Changes a bucket's configuration, unless `change` refuses.
     async fn change_bucket(
         &self,

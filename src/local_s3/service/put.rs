@@ -11,8 +11,8 @@ use super::sse::{show_sse, sse_headers};
 use super::{Service, blocking};
 use crate::local_s3::conditions::WriteConditions;
 use crate::local_s3::model::{
-    Checksum, ChecksumAlgorithm, ChecksumKind, Content, Object, Properties, Version, VersionId,
-    Versioning,
+    Checksum, ChecksumAlgorithm, ChecksumKind, Content, DataId, Object, Properties, Version,
+    VersionId, Versioning,
 };
 use crate::local_s3::store::{BucketStore, Draft};
 use crate::local_s3::vault::{Envelope, Mode};
@@ -24,7 +24,7 @@ pub(super) async fn put_object(
 ) -> S3Result<S3Response<PutObjectOutput>> {
     let input = &mut req.input;
     let body = input.body.take();
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let config = bucket.config();
     check_key(&input.key)?;
     if input.write_offset_bytes.is_some() {
@@ -83,7 +83,7 @@ pub(super) async fn put_object(
         checksum_type: Some(s3s::dto::ChecksumType::from_static(
             object.checksum.kind.as_str(),
         )),
-        version_id: shown_version_id(config.versioning, &version.version_id),
+        version_id: made_version_id(config.versioning, &version.version_id),
         ..PutObjectOutput::default()
     };
     show_checksum!(
@@ -104,7 +104,7 @@ pub(super) fn whole_object(
 ) -> Object {
     Object {
         size: received.size,
-        etag: etag(envelope.mode(), &received.md5),
+        etag: etag(envelope.mode(), received.pending.data(), &received.md5),
         properties,
         checksum: Checksum {
             algorithm,
@@ -148,14 +148,16 @@ pub(super) fn check_write(conditions: &WriteConditions, current: Option<&Version
     )
 }
 
-/// The ETag of an object or a part: the MD5 of its bytes under SSE-S3, and 16 random bytes in the other modes,
-/// where S3 says that it is not the MD5.
-pub(super) fn etag(mode: Mode, md5: &[u8; 16]) -> String {
+/// The ETag of an object or a part: the MD5 of its bytes under SSE-S3. In the other modes S3 says that it is not the
+/// MD5; here it depends on the bytes and on the random name of their data, so that a part that is sent again keeps it.
+pub(super) fn etag(mode: Mode, data: &DataId, md5: &[u8; 16]) -> String {
     if mode == Mode::SseS3 {
-        hex(md5)
-    } else {
-        hex(&rand::random::<[u8; 16]>())
+        return hex(md5);
     }
+    let mut opaque = Md5::new();
+    opaque.update(data.name());
+    opaque.update(md5);
+    hex(&opaque.finalize())
 }
 
 /// The ETag of a multipart object: the MD5 of its parts' ETags, and how many they are.
@@ -180,9 +182,10 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The version id as a response shows it: not at all in a bucket that never had versioning enabled.
-pub(super) fn shown_version_id(versioning: Versioning, version_id: &VersionId) -> Option<String> {
-    (versioning != Versioning::Unversioned).then(|| version_id.to_string())
+/// The version id as the response to a write shows it: only where the write made a version.
+/// Source: AWS-validated snapshots of LocalStack.
+pub(super) fn made_version_id(versioning: Versioning, version_id: &VersionId) -> Option<String> {
+    (versioning == Versioning::Enabled).then(|| version_id.to_string())
 }
 
 /// Source: S3 User Guide, "Naming Amazon S3 objects": 1,024 bytes of UTF-8.

@@ -14,8 +14,7 @@ use time::OffsetDateTime;
 
 use super::body::Source;
 use super::checksums::show_checksum;
-use super::object_version::parse_version_id;
-use super::put::shown_version_id;
+use super::object_version::{parse_version_id, shown_id};
 use super::sse::{self, customer_key, show_sse};
 use super::{Service, blocking};
 use crate::local_s3::conditions::{ReadConditions, Validators};
@@ -42,7 +41,7 @@ macro_rules! describe {
         $output.last_modified = Some(Timestamp::from(found.version.last_modified.whole_second()));
         $output.metadata = Some(properties.metadata.clone().into_iter().collect());
         $output.parts_count = part.parts_count;
-        $output.version_id = shown_version_id(found.config.versioning, &found.version.version_id);
+        $output.version_id = shown_id(&found.config, &found.version);
         $output.website_redirect_location = properties.website_redirect.clone();
         $output.storage_class = (properties.storage_class != STANDARD)
             .then(|| StorageClass::from(properties.storage_class.clone()));
@@ -75,7 +74,7 @@ pub(super) async fn get_object(
 ) -> S3Result<S3Response<GetObjectOutput>> {
     let input = req.input;
     sse::refuse_on_read(&req.headers)?;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let found = find(&bucket, &input.key, input.version_id.as_deref())?;
     if found.object().properties.is_archived() {
         return Err(archived(found.object()));
@@ -102,7 +101,7 @@ pub(super) async fn head_object(
 ) -> S3Result<S3Response<HeadObjectOutput>> {
     let input = req.input;
     sse::refuse_on_read(&req.headers)?;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let found = find(&bucket, &input.key, input.version_id.as_deref())?;
     let customer_key = customer_key!(input)?;
     // Of the other modes HEAD needs no key: it answers also when a KMS key is disabled.

@@ -303,7 +303,8 @@ mod tests {
         );
         let customer = [("c-algorithm", "AES256"), ("c-key", key), ("c-md5", md5)];
         let both = [customer[0], customer[1], customer[2], ("sse", "AES256")];
-        let cases: [(&[(&str, &str)], &str, &str); 12] = [
+        type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+        let cases: [Case; 12] = [
             (&[], "SSE-S3", "SSE-KMS default true {}"),
             (
                 &[("bucket-key", "false")],

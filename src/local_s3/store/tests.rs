@@ -172,8 +172,10 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Model {
     versioning: Versioning,
-    keys: BTreeMap<&'static str, Vec<(VersionId, Option<Vec<u8>>)>>,
+    keys: BTreeMap<&'static str, Vec<ModelVersion>>,
 }
+
+type ModelVersion = (VersionId, Option<Vec<u8>>);
 
 impl Model {
     fn write(&mut self, key: &'static str, id: VersionId, bytes: Option<Vec<u8>>) {

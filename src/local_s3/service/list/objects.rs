@@ -23,12 +23,13 @@ pub(in crate::local_s3::service) fn list_objects_v2(
     req: S3Request<ListObjectsV2Input>,
 ) -> S3Result<S3Response<ListObjectsV2Output>> {
     let input = req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let names = Names::of(input.encoding_type.as_ref())?;
     let scope = Scope::of(input.prefix, input.delimiter, input.max_keys, "maxKeys")?;
     let passed = input
         .continuation_token
         .as_deref()
+        .filter(|token| !token.is_empty())
         .map(Last::of_token)
         .transpose()?;
     let passed = passed.or_else(|| input.start_after.clone().map(Last::Key));
@@ -71,7 +72,7 @@ pub(in crate::local_s3::service) fn list_objects(
     req: S3Request<ListObjectsInput>,
 ) -> S3Result<S3Response<ListObjectsOutput>> {
     let input = req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let names = Names::of(input.encoding_type.as_ref())?;
     let scope = Scope::of(input.prefix, input.delimiter, input.max_keys, "maxKeys")?;
     let marker = input.marker.unwrap_or_default();
@@ -88,7 +89,8 @@ pub(in crate::local_s3::service) fn list_objects(
         .filter(|_| page.truncated && scope.delimiter.is_some());
     Ok(S3Response::new(ListObjectsOutput {
         name: Some(input.bucket),
-        prefix: Some(names.write(&scope.prefix)),
+        // Clients decode all names of this answer but this one.
+        prefix: Some(scope.prefix.clone()),
         marker: Some(names.write(&marker)),
         next_marker: next.map(|last| names.write(last.name())),
         delimiter: scope
@@ -137,7 +139,10 @@ impl Page {
             Some(Last::Key(key)) => (scope.start(Some(key)), None),
             None => (scope.start(None), None),
         };
-        while scope.max > 0 {
+        if scope.max == 0 {
+            return page;
+        }
+        loop {
             let next = index.from(place.as_ref().map(String::as_str)).next();
             let Some((key, versions)) = next.filter(|(key, _)| key.starts_with(&scope.prefix))
             else {

@@ -21,7 +21,7 @@ pub(in crate::local_s3::service) fn list_object_versions(
     req: S3Request<ListObjectVersionsInput>,
 ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
     let input = req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let names = Names::of(input.encoding_type.as_ref())?;
     let scope = Scope::of(input.prefix, input.delimiter, input.max_keys, "maxKeys")?;
     let key_marker = input.key_marker.unwrap_or_default();

@@ -17,10 +17,11 @@ use crate::local_s3::model::{
 };
 use crate::local_s3::service::checksums::{self, sent_checksums, show_checksum};
 use crate::local_s3::service::list::url_encoded;
-use crate::local_s3::service::put::{check_write, etag_of_parts, shown_version_id};
+use crate::local_s3::service::put::{check_write, etag_of_parts, made_version_id};
 use crate::local_s3::service::sse::{ShownSse, customer_key};
 use crate::local_s3::service::{Service, blocking};
 use crate::local_s3::store::{StoreError, UploadState};
+use crate::local_s3::vault::Mode;
 
 /// What every part but the last must have. Source: S3 User Guide, "Multipart upload limits".
 const PART_BYTES_MIN: u64 = 5 << 20;
@@ -31,7 +32,7 @@ pub(in crate::local_s3::service) async fn complete(
     req: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
     let input = req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let customer_key = customer_key!(input)?;
     let conditions = WriteConditions::from_headers(&req.headers)?;
     let wish = Wish::of(&input)?;
@@ -48,7 +49,10 @@ pub(in crate::local_s3::service) async fn complete(
     };
     let (vault, name) = (service.vault.clone(), config.name.clone());
     let version = blocking(move || {
-        if customer_key.is_some() {
+        // S3 wants the key again where it has checksums to combine, and looks at one that comes anyway.
+        let wants_key =
+            state.upload.checksum.is_some() && state.upload.envelope.mode() == Mode::SseC;
+        if wants_key || customer_key.is_some() {
             unseal_upload(&vault, &name, &state, customer_key.as_ref())?;
         }
         let assemble = |parts: &BTreeMap<u32, Part>| wish.assemble(&state, parts);
@@ -78,7 +82,7 @@ fn answer(
             config.name,
             url_encoded(&version.key)
         )),
-        version_id: shown_version_id(config.versioning, &version.version_id),
+        version_id: made_version_id(config.versioning, &version.version_id),
         checksum_type: Some(ChecksumType::from_static(object.checksum.kind.as_str())),
         server_side_encryption: sse
             .algorithm

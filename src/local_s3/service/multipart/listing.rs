@@ -22,7 +22,7 @@ pub(in crate::local_s3::service) fn list_parts(
     req: S3Request<ListPartsInput>,
 ) -> S3Result<S3Response<ListPartsOutput>> {
     let input = req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let state = bucket.upload(&input.key, &input.upload_id)?;
     let scope = Scope::of(None, None, input.max_parts, "max-parts")?;
     let marker = input.part_number_marker.unwrap_or(0).max(0);
@@ -73,7 +73,7 @@ pub(in crate::local_s3::service) fn list_multipart_uploads(
     req: S3Request<ListMultipartUploadsInput>,
 ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
     let input = req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let names = Names::of(input.encoding_type.as_ref())?;
     let scope = Scope::of(
         input.prefix,

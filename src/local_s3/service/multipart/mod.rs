@@ -29,7 +29,7 @@ pub(super) async fn create(
     req: S3Request<CreateMultipartUploadInput>,
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
     let input = &req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let config = bucket.config();
     check_key(&input.key)?;
     let properties = sent_properties!(input, req.headers).properties(&config)?;
@@ -111,7 +111,7 @@ pub(super) async fn abort(
     req: S3Request<AbortMultipartUploadInput>,
 ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
     let input = req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let state = bucket.upload(&input.key, &input.upload_id)?;
     blocking(move || Ok(bucket.abort_upload(&state)?)).await?;
     Ok(S3Response::new(AbortMultipartUploadOutput::default()))

@@ -28,7 +28,7 @@ pub(in crate::local_s3::service) async fn upload_part(
 ) -> S3Result<S3Response<UploadPartOutput>> {
     let input = &mut req.input;
     let body = input.body.take();
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let number = part_number(input.part_number)?;
     body::check_length(&req.method, &req.headers, input.content_length)?;
     let state = bucket.upload(&input.key, &input.upload_id)?;
@@ -64,7 +64,7 @@ pub(in crate::local_s3::service) async fn upload_part_copy(
     req: S3Request<UploadPartCopyInput>,
 ) -> S3Result<S3Response<UploadPartCopyOutput>> {
     let input = &req.input;
-    let bucket = service.bucket_of(&input.bucket, input.expected_bucket_owner.as_deref())?;
+    let bucket = service.bucket(&input.bucket)?;
     let number = part_number(input.part_number)?;
     let source = CopySource::of(&req.headers)?;
     let state = bucket.upload(&input.key, &input.upload_id)?;
@@ -196,7 +196,11 @@ async fn put_part(
 ) -> S3Result<Part> {
     let part = Part {
         number,
-        etag: etag(state.upload.envelope.mode(), &received.md5),
+        etag: etag(
+            state.upload.envelope.mode(),
+            received.pending.data(),
+            &received.md5,
+        ),
         last_modified: Moment::now(),
         checksum: checksums::value(&received.checksums, algorithm(&state)),
         segment: received.segment(),
