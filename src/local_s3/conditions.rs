@@ -148,12 +148,6 @@ impl WriteConditions {
         }
     }
 
-    /// Whether there is anything to check.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.if_match.is_none() && self.if_none_match.is_none()
-    }
-
     /// Whether `If-Match` is set: a multipart upload with it also refuses every write to its key
     /// that came after its creation (409), which only the caller can see.
     #[must_use]
@@ -444,11 +438,8 @@ mod tests {
         let source = SourceConditions::from_headers(&for_read).unwrap();
         assert_eq!(told(read.check(OBJECT, NOW)).0, 200);
         assert_eq!(told(source.check(OBJECT, NOW)).0, 200);
-        assert!(
-            WriteConditions::from_headers(&for_source)
-                .unwrap()
-                .is_empty()
-        );
+        let write = WriteConditions::from_headers(&for_source).unwrap();
+        assert!(write.if_match.is_none() && write.if_none_match.is_none());
     }
 
     #[test]

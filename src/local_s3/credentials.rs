@@ -32,6 +32,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// A pair that somebody chose.
     #[must_use]
     pub fn new(access_key: impl Into<String>, secret_key: impl Into<String>) -> Self {
         Self {
@@ -40,11 +41,13 @@ impl Credentials {
         }
     }
 
+    /// The access key id: no secret.
     #[must_use]
     pub fn access_key(&self) -> &str {
         &self.access_key
     }
 
+    /// The secret access key.
     #[must_use]
     pub fn secret_key(&self) -> &str {
         &self.secret_key

@@ -206,16 +206,19 @@ impl LocalS3 {
         self.addr
     }
 
+    /// What clients take for their endpoint: `http://` and the address.
     #[must_use]
     pub fn endpoint_url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
+    /// The pair that it answers to.
     #[must_use]
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
+    /// The Region that its buckets are in.
     #[must_use]
     pub fn region(&self) -> &str {
         &self.region

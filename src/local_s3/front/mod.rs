@@ -76,6 +76,11 @@ impl Front {
                 unread.drain().await;
             }
         }
+        // s3s answers every HEAD with 200; for a part of an object S3 says 206, as for GET.
+        let is_part = response.headers().contains_key(header::CONTENT_RANGE);
+        if is_part && response.status() == StatusCode::OK {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
         if asked.entry.operation == OBJECT_ATTRIBUTES && response.status() == StatusCode::OK {
             response = with_bare_etag(response).await;
         }

@@ -129,10 +129,7 @@ pub(super) async fn head_object(
             HeaderValue::from(tags),
         );
     }
-    let partial = output.content_range.is_some();
-    let mut response = S3Response::with_headers(output, headers);
-    response.status = partial.then_some(hyper::StatusCode::PARTIAL_CONTENT);
-    Ok(response)
+    Ok(S3Response::with_headers(output, headers))
 }
 
 /// An object that a request addresses.

@@ -10,7 +10,7 @@ use super::layout::{BucketDir, random_id};
 use super::uploads::Uploads;
 use super::{DataPin, PendingData, Sequence, StoreError, lock, read, write};
 use crate::local_s3::model::{
-    Bucket, Content, DataId, Moment, Object, Segment, Version, VersionId, Versioning,
+    Bucket, Content, DataId, Moment, Object, Version, VersionId, Versioning,
 };
 
 /// How many locks the keys of a bucket share. Two writers meet only when they write the same key, or with a
@@ -320,13 +320,3 @@ impl BucketStore {
 
 /// The number of the only segment of an object that was written at once.
 pub(super) const FIRST_SEGMENT: u32 = 1;
-
-impl Segment {
-    /// The segment of an object that was written at once.
-    pub fn only(size: u64) -> Self {
-        Self {
-            number: FIRST_SEGMENT,
-            size,
-        }
-    }
-}
