@@ -1,6 +1,13 @@
 //! A store that fails in 2 % of answers in each of six ways: every row succeeds, every object is changed exactly once.
+//! And another writer, whose objects are never put back to what they were.
 
-use crate::support::chance::{long, seed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rand::RngExt as _;
+
+use crate::support::chance::{self, long, seed};
 use crate::support::faults::{Fault, Proxy};
 use crate::support::objects::{self, Under};
 use crate::support::{Job, Store};
@@ -51,5 +58,48 @@ async fn every_object_is_changed_once_whatever_the_answers_are() {
         assert!(Under::Kms(arn.clone()).is_shown_by(&head), "{key}");
         let read = objects::read(&store.client, key, None).await;
         assert_eq!(read.as_deref(), Ok(key.as_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_another_writer_puts_meanwhile_is_never_overwritten() {
+    let seed = seed();
+    let store = Store::start().await;
+    let arn = store.add_kms_key(None);
+    let keys: Vec<_> = (0..40).map(|n| format!("object/{n}")).collect();
+    objects::put_many(&store.client, &keys).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (client, keys, stop) = (store.client.clone(), keys.clone(), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let mut rng = chance::rng(seed);
+            let mut last = BTreeMap::new();
+            while !stop.load(Ordering::SeqCst) {
+                let key = &keys[rng.random_range(0..keys.len())];
+                let body = format!("write {}", rng.random::<u64>());
+                objects::put_plain(&client, key, body.as_bytes()).await;
+                last.insert(key.clone(), body);
+            }
+            last
+        })
+    };
+    let mut conflicts = 0;
+    for _ in 0..4 {
+        let job = store
+            .job(&keys)
+            .args("--concurrency 40 --to sse-kms --kms-key-id")
+            .args(&arn);
+        let run = job.run();
+        assert!(matches!(run.status.code(), Some(0 | 3)), "{}", run.stderr);
+        conflicts += run.count("retries") + run.count("failed");
+    }
+    stop.store(true, Ordering::SeqCst);
+    let last = writer.await.expect("the writer");
+    assert!(conflicts > 0, "nobody got into anybody's way");
+    for (key, body) in last {
+        let read = objects::read(&store.client, &key, None)
+            .await
+            .expect("readable");
+        assert_eq!(String::from_utf8_lossy(&read), body, "{key}");
     }
 }

@@ -4,6 +4,10 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 /// A seed, printed.
+#[expect(
+    clippy::print_stdout,
+    reason = "the harness shows it where the test fails"
+)]
 pub fn seed() -> u64 {
     let given = std::env::var("RESEAL_TEST_SEED").ok();
     let seed = given.map_or_else(
