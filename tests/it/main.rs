@@ -8,4 +8,5 @@ mod faults;
 mod modes;
 mod moto;
 mod operators;
+mod readme;
 mod support;

@@ -1,0 +1,107 @@
+//! The README, held against the command line, the exit codes and the names of outcomes.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use clap::CommandFactory as _;
+use reseal::cli::Cli;
+use reseal::exit::Exit;
+use reseal::outcome::SkipReason;
+use reseal::plan::Refusal;
+
+fn text(path: &str) -> String {
+    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// One section, by its heading.
+fn section<'a>(readme: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = readme
+        .split_once(&format!("\n## {heading}\n"))
+        .unwrap_or_else(|| panic!("a section {heading:?}"));
+    rest.split("\n## ").next().expect("its text")
+}
+
+/// The first cells of a section's tables, without their back-ticks.
+fn first_cells(section: &str) -> Vec<String> {
+    let rows = section.lines().filter(|line| line.starts_with('|'));
+    rows.map(|row| row[1..].split('|').next().unwrap_or_default())
+        .map(|cell| cell.trim().trim_matches('`').to_owned())
+        .collect()
+}
+
+#[test]
+fn every_flag_has_a_row_with_its_variable() {
+    let readme = text("README.md");
+    let table = section(&readme, "Flags");
+    let mut cli = Cli::command();
+    cli.build();
+    for name in ["run", "status", "demo"] {
+        let command = cli.find_subcommand(name).expect("a command");
+        let head = format!("| **`reseal {name}`**");
+        let (_, rows) = table.split_once(&head).expect("its rows");
+        let rows = rows.split("\n| **").next().unwrap_or_default();
+        for argument in command.get_arguments().filter(|argument| {
+            !argument.is_global_set() && !["help", "version"].contains(&argument.get_id().as_str())
+        }) {
+            let flag = argument.get_long().expect("flags only");
+            let row = rows.lines().find(|row| {
+                let rest = row.strip_prefix(&format!("| `--{flag}"));
+                rest.is_some_and(|rest| rest.starts_with(['`', ' ']))
+            });
+            let row = row.unwrap_or_else(|| panic!("no row for {name} --{flag}"));
+            if let Some(variable) = argument.get_env().and_then(|name| name.to_str()) {
+                assert!(
+                    row.contains(&format!("`{variable}`")),
+                    "{variable} in {row}"
+                );
+            }
+        }
+        let rows = rows.lines().filter_map(|row| row.strip_prefix("| `--"));
+        for row in rows {
+            let flag = row.split(['`', ' ']).next().expect("a flag");
+            let known = command
+                .get_arguments()
+                .any(|argument| argument.get_long() == Some(flag));
+            assert!(known, "{name} has no --{flag}");
+        }
+    }
+}
+
+#[test]
+fn the_exit_codes_are_these() {
+    let readme = text("README.md");
+    let told: Vec<u8> = first_cells(section(&readme, "Exit codes"))
+        .iter()
+        .filter_map(|cell| cell.parse().ok())
+        .collect();
+    assert_eq!(told, Exit::ALL.map(Exit::code));
+}
+
+#[test]
+fn every_reason_and_every_refusal_is_explained() {
+    let readme = text("README.md");
+    let told: BTreeSet<_> = first_cells(section(&readme, "What is refused, and what is skipped"))
+        .into_iter()
+        .collect();
+    for reason in SkipReason::ALL {
+        assert!(told.contains(reason.name()), "{reason}");
+    }
+    for refusal in [
+        Refusal::TooLarge,
+        Refusal::Archived,
+        Refusal::Locked,
+        Refusal::Grants,
+    ] {
+        let code = refusal.to_failure().code;
+        assert!(told.contains(&code), "{code}");
+    }
+}
+
+#[test]
+fn the_two_commands_are_there_and_ci_runs_the_second() {
+    let readme = text("README.md");
+    let (start, _) = readme.split_once("\n## ").expect("sections");
+    assert!(start.contains("\n    cargo run --release -- demo\n    cargo test\n"));
+    assert!(text(".ci/run").lines().any(|line| line == "cargo test"));
+}
