@@ -32,10 +32,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("manifest", &[]),
     ("plan", &[]),
     ("retry", &[]),
-    // Mechanisms don't know each other.
+    // Mechanisms don't know each other. The sample's inventory has its keys as a manifest has them.
     ("journal", &[]),
     ("limiter", &[]),
-    ("local_s3", &[]),
+    ("local_s3", &["manifest"]),
     // A part that failed on its way up is sent again where it is known that it may be.
     ("s3", &["retry"]),
     // Doing names no listener.
@@ -47,21 +47,29 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("task", &["limiter", "plan", "retry", "s3"]),
     // The only wiring point.
     ("job", &["*"]),
+    ("status", &["error", "human", "job", "journal"]),
+    // An operator's whole day in one command.
+    ("demo", &["*"]),
     // The edge.
     ("cli", &["*"]),
     ("config", &["engine", "error", "report", "s3"]),
     ("error", &["journal", "manifest"]),
-    // Telling knows events and nobody who makes them.
+    // Telling knows events and nobody who makes them. A report's keys are URL-encoded as a manifest's are.
     ("human", &[]),
     ("pace", &["human"]),
     ("metrics", &["human", "pace"]),
     ("progress", &["human", "pace"]),
-    ("report", &["human"]),
+    ("report", &["human", "manifest"]),
     ("summary", &["human"]),
 ];
 
 /// Rooms that wire others together may be named by the edge alone.
-const WIRING: &[(&str, &[&str])] = &[("job", &["cli"]), ("cli", &["main"])];
+const WIRING: &[(&str, &[&str])] = &[
+    ("cli", &["main"]),
+    ("demo", &["cli"]),
+    ("job", &["cli", "demo", "status"]),
+    ("status", &["cli"]),
+];
 
 /// Dependencies, and the rooms that may name them. `*` is every room.
 const DEPENDENCIES: &[(&str, &[&str])] = &[
@@ -76,7 +84,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("crc32fast", &["journal"]),
     ("crc_fast", &["local_s3"]),
     ("csv", &["manifest", "report"]),
-    ("flate2", &["manifest"]),
+    ("flate2", &["demo", "manifest"]),
     ("futures", &["engine", "local_s3", "s3"]),
     ("governor", &["limiter"]),
     ("hmac", &["local_s3"]),
