@@ -8,7 +8,7 @@ use std::fmt;
 use crate::exit::Exit;
 use crate::journal::StateError;
 use crate::manifest::ManifestError;
-use crate::s3_error::{NOT_SENT, S3Error};
+use crate::s3_error::{NO_ANSWER, NOT_SENT, S3Error};
 
 /// Why a command ended without doing its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +98,14 @@ impl From<S3Error> for Error {
             ),
             _ => None,
         };
+        if error.code == NO_ANSWER {
+            // It may be back by the time that somebody tries again.
+            return Self::new(
+                Exit::Internal,
+                format!("the store can't be reached: {error}"),
+            )
+            .hint("check --endpoint-url and the network; the same command continues");
+        }
         Self {
             exit: Exit::JobFailed,
             message: error.to_string(),

@@ -19,10 +19,13 @@ use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 use crate::plan::{self, Plan, Refusal};
 use crate::retry::{self, Attempts, Verdict};
 use crate::s3::{AclState, Copy, ObjectGrants, S3};
-use crate::s3_error::S3Error;
+use crate::s3_error::{NO_ANSWER, S3Error};
 
 /// Between two questions whether refusals without a code are the job's fault: they cost a request each.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A store that has not answered any request for so long is gone. All attempts of a row take about as long.
+const SILENCE_MIN: Duration = Duration::from_secs(5);
 
 /// Why a row is left without an outcome, for another run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct Learnt {
     resolving: Mutex<()>,
     /// When a refusal without a code was last looked into.
     diagnosed: Cell<Option<Instant>>,
+    /// When the store last answered anything.
+    answered: Cell<Option<Instant>>,
     /// The key that opened the last SSE-C object: most likely it opens the next.
     source_key: Cell<usize>,
 }
@@ -429,6 +434,13 @@ impl<'c, 'a> Task<'c, 'a> {
     ) -> Result<T, S3Error> {
         let sent = Instant::now();
         let answer = request.await;
+        if answer
+            .as_ref()
+            .err()
+            .is_none_or(|error| error.code != NO_ANSWER)
+        {
+            self.ctx.learnt.answered.set(Some(Instant::now()));
+        }
         (self.ctx.emit)(Event::Request {
             operation,
             class: answer
@@ -462,6 +474,11 @@ impl<'c, 'a> Task<'c, 'a> {
             _ => attempts.next(verdict, error, &mut *self.ctx.rng.borrow_mut()),
         };
         let Some(wait) = wait else {
+            let answered = self.ctx.learnt.answered.get();
+            if error.code == NO_ANSWER && answered.is_none_or(|at| at.elapsed() >= SILENCE_MIN) {
+                // Not this object: nobody hears anything any more, and every row would fail like this one.
+                return Err(Stop::Unsettled(Unsettled::Fault(error.clone())));
+            }
             let mut failure = error.to_failure();
             failure.message = format!(
                 "gave up after {} attempts: {}",

@@ -1,29 +1,18 @@
 //! What is true of the whole bucket, asked once before any object is touched.
 
 use super::source::patiently;
-use crate::error::Error;
 use crate::event::Event;
-use crate::exit::Exit;
 use crate::retry::{self, Verdict};
 use crate::s3::{AclState, S3};
 use crate::s3_error::{NO_ANSWER, S3Error};
 use crate::task::BucketFacts;
 
-/// Why nothing can be asked of the bucket.
-pub enum Unavailable {
-    /// A fault that every object would meet.
-    Fault(S3Error),
-    /// Nobody answers.
-    Unreachable(Error),
-}
-
 /// Asks the bucket. A store that can't be reached, credentials that are wrong and a bucket that is not there show here, and not
 /// as a failure of every row.
-pub async fn ask(
-    s3: &S3,
-    bucket: &str,
-    emit: &dyn Fn(Event<'_>),
-) -> Result<BucketFacts, Unavailable> {
+///
+/// # Errors
+/// What every object would meet too.
+pub async fn ask(s3: &S3, bucket: &str, emit: &dyn Fn(Event<'_>)) -> Result<BucketFacts, S3Error> {
     let acls = known(patiently(|| s3.acl_state(bucket)).await)?.unwrap_or(AclState::Unknown);
     let object_lock = known(patiently(|| s3.object_lock_enabled(bucket)).await)?;
     let warning = match acls {
@@ -62,22 +51,14 @@ pub async fn ask(
 }
 
 /// An answer; `None` where the store won't or can't say, which is its right.
-fn known<T>(answer: Result<T, S3Error>) -> Result<Option<T>, Unavailable> {
+fn known<T>(answer: Result<T, S3Error>) -> Result<Option<T>, S3Error> {
     let error = match answer {
         Ok(answer) => return Ok(Some(answer)),
         Err(error) => error,
     };
-    if error.code == NO_ANSWER {
-        return Err(Unavailable::Unreachable(Error {
-            exit: Exit::Internal,
-            message: format!("the store can't be reached: {error}"),
-            hint: Some(
-                "check --endpoint-url and the network; the same command continues".to_owned(),
-            ),
-        }));
-    }
     match retry::judge_look(&error) {
-        Verdict::FailJob if error.code != "NotImplemented" => Err(Unavailable::Fault(error)),
+        _ if error.code == NO_ANSWER => Err(error),
+        Verdict::FailJob if error.code != "NotImplemented" => Err(error),
         _ => Ok(None),
     }
 }

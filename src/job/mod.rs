@@ -18,7 +18,6 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::sync::watch;
 
-use bucket::Unavailable;
 pub use spec::{JobFile, JobSpec};
 
 use crate::config::JobConfig;
@@ -111,8 +110,7 @@ pub async fn run(
         Ok(End::Complete)
     } else {
         match bucket::ask(&s3, &job.prepared.bucket, &emit).await {
-            Err(Unavailable::Unreachable(error)) => return Err(error),
-            Err(Unavailable::Fault(error)) => Ok(End::Fault(error)),
+            Err(error) => Ok(End::Fault(error)),
             Ok(bucket) => {
                 let ctx = Context {
                     s3: &s3,
