@@ -265,7 +265,7 @@ impl Run {
             self.stdout,
             self.stderr
         );
-        if self.stdout.starts_with('{') {
+        if self.stdout.contains("\"methods\":") {
             let summary = self.summary();
             let rows = ["succeeded", "skipped", "failed"].map(|name| count(&summary, name));
             let sums = ["methods", "skips", "failures"].map(|name| sum(&summary[name]));
