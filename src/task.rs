@@ -24,9 +24,6 @@ use crate::s3_error::{NO_ANSWER, S3Error};
 /// Between two questions whether refusals without a code are the job's fault: they cost a request each.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A store that has not answered any request for so long is gone. All attempts of a row take about as long.
-const SILENCE_MIN: Duration = Duration::from_secs(5);
-
 /// Why a row is left without an outcome, for another run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unsettled {
@@ -76,8 +73,6 @@ pub struct Learnt {
     resolving: Mutex<()>,
     /// When a refusal without a code was last looked into.
     diagnosed: Cell<Option<Instant>>,
-    /// When the store last answered anything.
-    answered: Cell<Option<Instant>>,
     /// The key that opened the last SSE-C object: most likely it opens the next.
     source_key: Cell<usize>,
 }
@@ -298,6 +293,12 @@ impl<'c, 'a> Task<'c, 'a> {
         Stop::Row(error.to_failure())
     }
 
+    /// Whether it is the store that does not answer, and not this object: then every row would end like this one.
+    async fn is_store_silent(&self) -> bool {
+        let answer = self.ctx.s3.diagnose(&self.ctx.bucket.name).await;
+        answer.is_err_and(|error| error.code == NO_ANSWER)
+    }
+
     /// Refuses an object of which a copy would lose what HEAD does not show: grants, and retention or legal hold that we may
     /// not be allowed to see. Where we may not look, that is no "none": the row fails with the store's refusal.
     async fn refuse_losses(&self) -> Result<(), Stop> {
@@ -434,13 +435,6 @@ impl<'c, 'a> Task<'c, 'a> {
     ) -> Result<T, S3Error> {
         let sent = Instant::now();
         let answer = request.await;
-        if answer
-            .as_ref()
-            .err()
-            .is_none_or(|error| error.code != NO_ANSWER)
-        {
-            self.ctx.learnt.answered.set(Some(Instant::now()));
-        }
         (self.ctx.emit)(Event::Request {
             operation,
             class: answer
@@ -474,9 +468,7 @@ impl<'c, 'a> Task<'c, 'a> {
             _ => attempts.next(verdict, error, &mut *self.ctx.rng.borrow_mut()),
         };
         let Some(wait) = wait else {
-            let answered = self.ctx.learnt.answered.get();
-            if error.code == NO_ANSWER && answered.is_none_or(|at| at.elapsed() >= SILENCE_MIN) {
-                // Not this object: nobody hears anything any more, and every row would fail like this one.
+            if error.code == NO_ANSWER && self.is_store_silent().await {
                 return Err(Stop::Unsettled(Unsettled::Fault(error.clone())));
             }
             let mut failure = error.to_failure();

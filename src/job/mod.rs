@@ -109,8 +109,12 @@ pub async fn run(
     let end = if is_settled {
         Ok(End::Complete)
     } else {
-        match bucket::ask(&s3, &job.prepared.bucket, &emit).await {
-            Err(error) => Ok(End::Fault(error)),
+        let facts = tokio::select! {
+            facts = bucket::ask(&s3, &job.prepared.bucket, &emit) => facts.map_err(End::Fault),
+            () = asked_to_stop(&mut shutdown) => Err(End::Interrupted),
+        };
+        match facts {
+            Err(end) => Ok(end),
             Ok(bucket) => {
                 let ctx = Context {
                     s3: &s3,

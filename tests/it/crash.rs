@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use rand::RngExt as _;
 
 use crate::support::chance::{self, long, seed};
+use crate::support::faults::{Proxy, Weather};
 use crate::support::objects::{self, Under};
 use crate::support::{BUCKET, Job, Run, Store};
 
@@ -183,27 +184,68 @@ async fn a_first_signal_drains_and_the_same_command_continues() {
 }
 
 #[tokio::test]
-async fn a_second_signal_stops_now() {
-    let setup = Setup::with_objects(50).await;
-    // One write a second: draining 50 tasks that wait for a permit would take long.
+async fn a_signal_does_not_wait_for_what_has_not_begun() {
+    let setup = Setup::with_objects(100).await;
+    // At one write a second, the tasks in flight would take longer than anybody's patience.
     let job = setup.job().args("--rate 1");
+    let begun = Instant::now();
     let child = job.command().spawn().expect("it starts");
     setup.wait_for_copies(1);
-    let begun = Instant::now();
     send(&child, Signal::SIGTERM);
-    std::thread::sleep(Duration::from_millis(100));
-    send(&child, Signal::SIGTERM);
-    finish(child).expect(75);
-    assert!(
-        begun.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        begun.elapsed()
-    );
+    let run = finish(child).expect(75);
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    assert_eq!(run.count("succeeded"), setup.copied() as u64);
     let job = job
         .without_args()
         .args("--to sse-kms --kms-key-id")
         .args(&setup.arn);
     job.run().expect(0);
+    setup.assert_complete(&job).await;
+}
+
+#[tokio::test]
+async fn a_store_that_goes_away_burns_no_rows() {
+    let setup = Setup::with_objects(300).await;
+    let proxy = Proxy::start(setup.store.s3.addr(), Weather::Fair);
+    let job = setup
+        .job()
+        .args("--rate 100 --endpoint-url")
+        .args(&proxy.url());
+    let child = job.command().spawn().expect("it starts");
+    setup.wait_for_copies(50);
+    proxy.set_gone(true);
+    let run = finish(child)
+        .expect(1)
+        .says(&["can't be reached", "hint: "]);
+    assert_eq!(run.count("failed"), 0, "{}", run.stdout);
+    proxy.set_gone(false);
+    job.run().expect(0);
+    setup.assert_complete(&job).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_now() {
+    let setup = Setup::with_objects(50).await;
+    // What is in flight would be waited for: a minute, which is how long a copy may take.
+    let proxy = Proxy::start(setup.store.s3.addr(), Weather::SilentCopies);
+    let job = setup.job().args("--endpoint-url").args(&proxy.url());
+    let mut child = job.command().spawn().expect("it starts");
+    setup.wait_for_copies(setup.keys.len());
+    send(&child, Signal::SIGTERM);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        assert_eq!(child.try_wait().expect("asked"), None, "it did not wait");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    send(&child, Signal::SIGTERM);
+    finish(child).expect(75);
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+    // Every copy was done, and no answer came: the next run has only to look.
+    let run = job.run().expect(0);
+    assert_eq!(
+        run.summary()["skips"]["done-before-interruption"],
+        setup.keys.len()
+    );
     setup.assert_complete(&job).await;
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rand::RngExt as _;
 
 use crate::support::chance::{self, long, seed};
-use crate::support::faults::{Fault, Proxy};
+use crate::support::faults::{Fault, Proxy, Weather};
 use crate::support::objects::{self, Under};
 use crate::support::{Job, Store};
 
@@ -20,7 +20,7 @@ async fn every_object_is_changed_once_whatever_the_answers_are() {
     let rows = if long() { 20_000 } else { 1_200 };
     let keys: Vec<_> = (0..rows).map(|n| format!("object/{n}")).collect();
     objects::put_many(&store.client, &keys).await;
-    let proxy = Proxy::start(store.s3.addr(), seed);
+    let proxy = Proxy::start(store.s3.addr(), Weather::Faults(seed));
     let job = Job::new(&proxy.url(), store.s3.credentials(), &keys);
     let job = job.args("--to sse-kms --kms-key-id").args(&arn);
     let run = job.run().expect(0);

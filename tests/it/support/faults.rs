@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -47,6 +48,17 @@ impl Fault {
     }
 }
 
+/// What a proxy does to the requests that pass it.
+#[derive(Clone, Copy, Debug)]
+pub enum Weather {
+    /// Each [`Fault`] now and then, by this seed.
+    Faults(u64),
+    /// Copies are done and never answered; everything else passes.
+    SilentCopies,
+    /// Everything passes.
+    Fair,
+}
+
 /// What came through, counted.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -60,16 +72,19 @@ pub struct Seen {
 pub struct Proxy {
     addr: SocketAddr,
     seen: Arc<Mutex<Seen>>,
+    gone: Arc<AtomicBool>,
 }
 
 impl Proxy {
     /// In front of `store`.
-    pub fn start(store: SocketAddr, seed: u64) -> Self {
+    pub fn start(store: SocketAddr, weather: Weather) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("non-blocking");
         let addr = listener.local_addr().expect("an address");
         let seen = Arc::new(Mutex::new(Seen::default()));
         let counted = Arc::clone(&seen);
+        let gone = Arc::new(AtomicBool::new(false));
+        let is_gone = Arc::clone(&gone);
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -78,13 +93,18 @@ impl Proxy {
             runtime.block_on(async move {
                 let listener = TcpListener::from_std(listener).expect("a listener");
                 while let Ok((client, _)) = listener.accept().await {
-                    let seen = Arc::clone(&counted);
+                    let (seen, gone) = (Arc::clone(&counted), Arc::clone(&is_gone));
                     // Whoever hangs up is gone; that is what a proxy is for.
-                    tokio::spawn(async move { serve(client, store, seed, &seen).await });
+                    tokio::spawn(async move { serve(client, store, weather, &seen, &gone).await });
                 }
             });
         });
-        Self { addr, seen }
+        Self { addr, seen, gone }
+    }
+
+    /// From now on every request is cut off; or no longer.
+    pub fn set_gone(&self, gone: bool) {
+        self.gone.store(gone, Ordering::SeqCst);
     }
 
     pub fn url(&self) -> String {
@@ -100,8 +120,9 @@ impl Proxy {
 async fn serve(
     client: TcpStream,
     store: SocketAddr,
-    seed: u64,
+    weather: Weather,
     seen: &Mutex<Seen>,
+    gone: &AtomicBool,
 ) -> io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut read = BufReader::new(read);
@@ -112,7 +133,11 @@ async fn serve(
         let head = String::from_utf8_lossy(&request).into_owned();
         let line = head.lines().next().unwrap_or_default().to_owned();
         let is_head = line.starts_with("HEAD ");
-        let fault = choose(&line, head.contains("x-amz-copy-source"), seed, seen);
+        if gone.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let is_copy = head.contains("x-amz-copy-source");
+        let fault = choose(&line, is_copy, weather, seen);
         match fault {
             Some(Fault::SlowDown) => write.write_all(&error(503, "SlowDown", is_head)).await?,
             Some(Fault::InternalError) => {
@@ -125,6 +150,9 @@ async fn serve(
                 to_store.write_all(&request).await?;
                 let answer = read_message(&mut from_store, is_head).await?;
                 match fault {
+                    _ if is_copy && matches!(weather, Weather::SilentCopies) => {
+                        std::future::pending().await
+                    }
                     Some(Fault::CutAfter) => return Ok(()),
                     Some(Fault::ErrorInside200) => {
                         write.write_all(&error(200, "InternalError", false)).await?;
@@ -141,7 +169,7 @@ async fn serve(
 }
 
 /// Counts a request and rolls its die.
-fn choose(line: &str, is_copy: bool, seed: u64, seen: &Mutex<Seen>) -> Option<Fault> {
+fn choose(line: &str, is_copy: bool, weather: Weather, seen: &Mutex<Seen>) -> Option<Fault> {
     let mut seen = seen.lock().expect("nobody panicked");
     let method = if is_copy {
         "COPY"
@@ -151,8 +179,12 @@ fn choose(line: &str, is_copy: bool, seed: u64, seen: &Mutex<Seen>) -> Option<Fa
     *seen.requests.entry(method.to_owned()).or_default() += 1;
     let attempt = seen.attempts.entry(line.to_owned()).or_default();
     *attempt += 1;
+    let attempt = *attempt;
+    let Weather::Faults(seed) = weather else {
+        return None;
+    };
     let mut die = DefaultHasher::new();
-    (seed, line, *attempt).hash(&mut die);
+    (seed, line, attempt).hash(&mut die);
     let side = usize::try_from(die.finish() % ONE_IN).expect("small");
     let fault = Fault::ALL.get(side).copied();
     let fault = fault.filter(|fault| is_copy || !fault.is_of_copies())?;
