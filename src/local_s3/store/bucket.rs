@@ -161,6 +161,17 @@ impl BucketStore {
         allowed: impl FnOnce(Option<&Version>) -> Result<(), E>,
     ) -> Result<Arc<Version>, E> {
         let _open = self.open()?;
+        self.put_opened(key, draft, pending, allowed)
+    }
+
+    /// As [`BucketStore::put`], for who holds the bucket open already: to take that lock twice could wait for ever.
+    pub(super) fn put_opened<E: From<StoreError>>(
+        &self,
+        key: &str,
+        draft: Draft,
+        pending: Option<PendingData>,
+        allowed: impl FnOnce(Option<&Version>) -> Result<(), E>,
+    ) -> Result<Arc<Version>, E> {
         let _key = self.lock_key(key);
         allowed(self.current(key).as_deref())?;
         let Some(pending) = pending else {
@@ -319,4 +330,4 @@ impl BucketStore {
 }
 
 /// The number of the only segment of an object that was written at once.
-pub(super) const FIRST_SEGMENT: u32 = 1;
+const FIRST_SEGMENT: u32 = 1;

@@ -155,6 +155,7 @@ impl BucketStore {
         assemble: impl FnOnce(&BTreeMap<u32, Part>) -> Result<Content, E>,
         allowed: impl FnOnce(Option<&Version>) -> Result<(), E>,
     ) -> Result<Arc<Version>, E> {
+        let _open = self.open()?;
         let mut parts = lock(&state.parts);
         let uploaded = parts.as_ref().ok_or(StoreError::NoSuchUpload)?;
         let upload = &state.upload;
@@ -163,7 +164,7 @@ impl BucketStore {
             last_modified: Some(upload.initiated),
             sequence: Some(upload.sequence),
         };
-        let version = self.put(&upload.key, draft, None, allowed)?;
+        let version = self.put_opened(&upload.key, draft, None, allowed)?;
         let used = version
             .object()
             .map(|object| object.segments.as_slice())

@@ -268,6 +268,7 @@ mod tests {
                 prop_assert_eq!(page.last.as_ref().map(Last::name), names.last().map(String::as_str));
                 prop_assert!(names.len() == max || !page.truncated);
                 listed.extend(names);
+                prop_assert!(listed.len() <= keys.len());
                 if !page.truncated {
                     break;
                 }

@@ -218,6 +218,7 @@ mod tests {
                 let listed = names(&page);
                 versions.extend(listed.0);
                 prefixes.extend(listed.1);
+                prop_assert!(versions.len() <= whole.0.len());
                 if !page.truncated {
                     break;
                 }
