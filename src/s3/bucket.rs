@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, ObjectOwnership, Permission};
 
-use super::error::translate;
-use super::{S3, within};
+use super::{S3, answer};
 use crate::event::Operation;
 use crate::s3_error::S3Error;
 
@@ -42,13 +41,14 @@ impl S3 {
     /// What the store answered, where that is not about ownership controls.
     pub async fn acl_state(&self, bucket: &str) -> Result<AclState, S3Error> {
         const OPERATION: &str = "GetBucketOwnershipControls";
-        let answer = within(BUCKET_TIMEOUT, OPERATION, async {
-            let request = self.client.get_bucket_ownership_controls().bucket(bucket);
-            request
-                .send()
-                .await
-                .map_err(|error| translate(OPERATION, error))
-        })
+        let answer = answer(
+            BUCKET_TIMEOUT,
+            OPERATION,
+            self.client
+                .get_bucket_ownership_controls()
+                .bucket(bucket)
+                .send(),
+        )
         .await;
         Ok(match answer {
             Ok(answer) => {
@@ -75,13 +75,14 @@ impl S3 {
     /// What the store answered, where that is not about Object Lock.
     pub async fn object_lock_enabled(&self, bucket: &str) -> Result<bool, S3Error> {
         const OPERATION: &str = "GetObjectLockConfiguration";
-        let answer = within(BUCKET_TIMEOUT, OPERATION, async {
-            let request = self.client.get_object_lock_configuration().bucket(bucket);
-            request
-                .send()
-                .await
-                .map_err(|error| translate(OPERATION, error))
-        })
+        let answer = answer(
+            BUCKET_TIMEOUT,
+            OPERATION,
+            self.client
+                .get_object_lock_configuration()
+                .bucket(bucket)
+                .send(),
+        )
         .await;
         match answer {
             Ok(answer) => Ok(answer
@@ -98,13 +99,15 @@ impl S3 {
     /// What the store answered.
     pub async fn has_retention(&self, bucket: &str, key: &str) -> Result<bool, S3Error> {
         let operation = Operation::GetObjectRetention.name();
-        let answer = within(BUCKET_TIMEOUT, operation, async {
-            let request = self.client.get_object_retention().bucket(bucket).key(key);
-            request
-                .send()
-                .await
-                .map_err(|error| translate(operation, error))
-        })
+        let answer = answer(
+            BUCKET_TIMEOUT,
+            operation,
+            self.client
+                .get_object_retention()
+                .bucket(bucket)
+                .key(key)
+                .send(),
+        )
         .await;
         match answer {
             Ok(answer) => Ok(answer
@@ -121,13 +124,15 @@ impl S3 {
     /// What the store answered.
     pub async fn has_legal_hold(&self, bucket: &str, key: &str) -> Result<bool, S3Error> {
         let operation = Operation::GetObjectLegalHold.name();
-        let answer = within(BUCKET_TIMEOUT, operation, async {
-            let request = self.client.get_object_legal_hold().bucket(bucket).key(key);
-            request
-                .send()
-                .await
-                .map_err(|error| translate(operation, error))
-        })
+        let answer = answer(
+            BUCKET_TIMEOUT,
+            operation,
+            self.client
+                .get_object_legal_hold()
+                .bucket(bucket)
+                .key(key)
+                .send(),
+        )
         .await;
         match answer {
             Ok(answer) => {
@@ -145,13 +150,11 @@ impl S3 {
     /// What the store answered.
     pub async fn object_grants(&self, bucket: &str, key: &str) -> Result<ObjectGrants, S3Error> {
         let operation = Operation::GetObjectAcl.name();
-        let answer = within(BUCKET_TIMEOUT, operation, async {
-            let request = self.client.get_object_acl().bucket(bucket).key(key);
-            request
-                .send()
-                .await
-                .map_err(|error| translate(operation, error))
-        })
+        let answer = answer(
+            BUCKET_TIMEOUT,
+            operation,
+            self.client.get_object_acl().bucket(bucket).key(key).send(),
+        )
         .await?;
         let owner = answer.owner().and_then(|owner| owner.id());
         let owners = |grant: &aws_sdk_s3::types::Grant| {
@@ -174,13 +177,15 @@ impl S3 {
     /// What the store answered.
     pub async fn diagnose(&self, bucket: &str) -> Result<(), S3Error> {
         const OPERATION: &str = "ListObjectsV2";
-        within(BUCKET_TIMEOUT, OPERATION, async {
-            let request = self.client.list_objects_v2().bucket(bucket).max_keys(1);
-            request
-                .send()
-                .await
-                .map_err(|error| translate(OPERATION, error))
-        })
+        answer(
+            BUCKET_TIMEOUT,
+            OPERATION,
+            self.client
+                .list_objects_v2()
+                .bucket(bucket)
+                .max_keys(1)
+                .send(),
+        )
         .await
         .map(|_| ())
     }

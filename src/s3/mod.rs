@@ -8,6 +8,7 @@ mod error;
 mod object;
 mod transfer;
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -21,12 +22,13 @@ use aws_sdk_s3::config::{
     AppName, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
     retry::RetryConfig, timeout::TimeoutConfig,
 };
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 pub use bucket::{AclState, ObjectGrants};
 pub use object::{Copied, Copy};
 pub use transfer::{Fetched, UPLOAD_PART_BYTES};
 
-use crate::s3_error::S3Error;
+use crate::s3_error::{NO_ANSWER, S3Error};
 
 /// How long a connection may take to come up. Source: the SDK's own default is 3.1 s; a busy store on a loaded network gets more.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -144,17 +146,21 @@ fn region_of_files(connection: &Connection) -> RegionProviderChain {
         .or_else(REGION_DEFAULT)
 }
 
-/// Gives a request an end. The SDK by itself waits for ever for an answer that does not come.
-async fn within<T>(
+/// Sends a request, gives it an end, and translates what went wrong. The SDK by itself waits for ever for an answer that does
+/// not come.
+async fn answer<T, E>(
     limit: Duration,
     operation: &'static str,
-    request: impl Future<Output = Result<T, S3Error>>,
-) -> Result<T, S3Error> {
+    request: impl Future<Output = Result<T, SdkError<E>>>,
+) -> Result<T, S3Error>
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
     match tokio::time::timeout(limit, request).await {
-        Ok(result) => result,
+        Ok(answer) => answer.map_err(|error| error::translate(operation, error)),
         Err(_) => Err(S3Error {
             operation,
-            code: crate::s3_error::NO_ANSWER.to_owned(),
+            code: NO_ANSWER.to_owned(),
             http_status: 0,
             message: format!("no answer within {} s", limit.as_secs()),
             request_id: None,

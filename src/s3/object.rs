@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, ServerSideEncryption, StorageClass};
 
-use super::error::translate;
-use super::{S3, within};
+use super::{S3, answer};
 use crate::encryption::{CustomerKey, Encryption, Target};
 use crate::event::Operation;
 use crate::object::ObjectHead;
@@ -62,13 +61,7 @@ impl S3 {
                 .sse_customer_key(customer_key.expose_base64())
                 .sse_customer_key_md5(customer_key.md5_base64());
         }
-        let answer = within(HEAD_TIMEOUT, operation, async {
-            request
-                .send()
-                .await
-                .map_err(|error| translate(operation, error))
-        })
-        .await?;
+        let answer = answer(HEAD_TIMEOUT, operation, request.send()).await?;
         let missing = |what: &str| S3Error {
             operation,
             code: EMPTY_ANSWER.to_owned(),
@@ -150,13 +143,7 @@ impl S3 {
                 .sse_customer_key_md5(key.md5_base64()),
         };
         let limit = COPY_TIMEOUT_BASE + Duration::from_secs(head.size / COPY_BYTES_PER_SECOND_MIN);
-        let answer = within(limit, operation, async {
-            request
-                .send()
-                .await
-                .map_err(|error| translate(operation, error))
-        })
-        .await?;
+        let answer = answer(limit, operation, request.send()).await?;
         if answer
             .copy_object_result()
             .is_none_or(|result| result.e_tag().is_none())

@@ -7,8 +7,7 @@ use aws_sdk_s3::primitives::{ByteStream, Length};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use tokio::io::AsyncWriteExt as _;
 
-use super::error::translate;
-use super::{S3, within};
+use super::{S3, answer};
 use crate::s3_error::{NO_ANSWER, S3Error};
 
 /// How long the first byte of a download, or the answer to one uploaded part, may take.
@@ -53,18 +52,16 @@ impl S3 {
             code: "FileNotWritten".to_owned(),
             ..broken(format!("{}: {error}", file.display()))
         };
-        let mut answer = within(TRANSFER_TIMEOUT, OPERATION, async {
-            let request = self
-                .client
+        let mut answer = answer(
+            TRANSFER_TIMEOUT,
+            OPERATION,
+            self.client
                 .get_object()
                 .bucket(bucket)
                 .key(key)
-                .set_if_match(if_match.map(str::to_owned));
-            request
-                .send()
-                .await
-                .map_err(|error| translate(OPERATION, error))
-        })
+                .set_if_match(if_match.map(str::to_owned))
+                .send(),
+        )
         .await?;
         let mut out = tokio::fs::File::create(file).await.map_err(unwritable)?;
         let mut bytes = 0_u64;
@@ -109,13 +106,16 @@ impl S3 {
         }
         const OPERATION: &str = "PutObject";
         let body = part_of(file, 0, bytes).await?;
-        within(TRANSFER_TIMEOUT, OPERATION, async {
-            let request = self.client.put_object().bucket(bucket).key(key).body(body);
-            request
-                .send()
-                .await
-                .map_err(|error| translate(OPERATION, error))
-        })
+        answer(
+            TRANSFER_TIMEOUT,
+            OPERATION,
+            self.client
+                .put_object()
+                .bucket(bucket)
+                .key(key)
+                .body(body)
+                .send(),
+        )
         .await
         .map(|_| ())
     }
@@ -128,17 +128,15 @@ impl S3 {
         bytes: u64,
     ) -> Result<(), S3Error> {
         const OPERATION: &str = "CreateMultipartUpload";
-        let upload = within(TRANSFER_TIMEOUT, OPERATION, async {
-            let request = self
-                .client
+        let upload = answer(
+            TRANSFER_TIMEOUT,
+            OPERATION,
+            self.client
                 .create_multipart_upload()
                 .bucket(bucket)
-                .key(key);
-            request
-                .send()
-                .await
-                .map_err(|error| translate(OPERATION, error))
-        })
+                .key(key)
+                .send(),
+        )
         .await?;
         let id = upload.upload_id().unwrap_or_default();
         let result = self.upload_parts(bucket, key, id, file, bytes).await;
@@ -168,7 +166,7 @@ impl S3 {
         let mut parts = Vec::new();
         for (number, offset) in (1_i32..).zip((0..bytes).step_by(UPLOAD_PART_BYTES as usize)) {
             let body = part_of(file, offset, UPLOAD_PART_BYTES.min(bytes - offset)).await?;
-            let part = within(TRANSFER_TIMEOUT, PART, async {
+            let part = answer(TRANSFER_TIMEOUT, PART, {
                 let request = self
                     .client
                     .upload_part()
@@ -176,7 +174,7 @@ impl S3 {
                     .key(key)
                     .upload_id(id);
                 let request = request.part_number(number).body(body);
-                request.send().await.map_err(|error| translate(PART, error))
+                request.send()
             })
             .await?;
             let part = CompletedPart::builder()
@@ -184,7 +182,7 @@ impl S3 {
                 .set_e_tag(part.e_tag().map(str::to_owned));
             parts.push(part.build());
         }
-        within(TRANSFER_TIMEOUT, COMPLETE, async {
+        answer(TRANSFER_TIMEOUT, COMPLETE, {
             let parts = CompletedMultipartUpload::builder()
                 .set_parts(Some(parts))
                 .build();
@@ -195,10 +193,7 @@ impl S3 {
                 .key(key)
                 .upload_id(id);
             let request = request.multipart_upload(parts);
-            request
-                .send()
-                .await
-                .map_err(|error| translate(COMPLETE, error))
+            request.send()
         })
         .await
         .map(|_| ())
