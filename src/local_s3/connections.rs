@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
@@ -57,7 +57,7 @@ pub(super) async fn run(
         // Waiting for room and for a client are one step, so that stopping interrupts both.
         let next = async {
             let permit = Arc::clone(&room).acquire_owned().await;
-            (listener.accept().await, permit)
+            (listener.accept().await, Arc::new(permit))
         };
         tokio::select! {
             () = until_stopped(&mut stopped) => break,
@@ -66,10 +66,7 @@ pub(super) async fn run(
             (accepted, permit) = next => match accepted {
                 Ok((stream, remote)) => {
                     let (front, stopped) = (front.clone(), stopped.clone());
-                    connections.spawn(async move {
-                        serve_connection(stream, remote, front, stopped).await;
-                        drop(permit);
-                    });
+                    connections.spawn(serve_connection(stream, remote, front, stopped, permit));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
@@ -84,6 +81,9 @@ pub(super) async fn run(
     let _ = tokio::time::timeout(SHUTDOWN_GRACE, finish).await;
 }
 
+/// The right to one connection, held until its last request has ended too.
+type Permit = Result<OwnedSemaphorePermit, AcquireError>;
+
 /// A handle that is gone counts as stopped.
 async fn until_stopped(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
@@ -94,13 +94,19 @@ async fn serve_connection(
     remote: SocketAddr,
     front: Front,
     mut stopped: watch::Receiver<bool>,
+    permit: Arc<Permit>,
 ) {
     // Without it small answers wait for the client's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Impatient::new(stream, WRITE_STALL_MAX));
     let service = service_fn(move |request| {
-        let front = front.clone();
-        async move { Ok::<_, std::convert::Infallible>(front.answer(request, remote.ip()).await) }
+        let (front, permit) = (front.clone(), Arc::clone(&permit));
+        // A task of its own: what is under way is done, and logged, even where the client has hung up.
+        tokio::spawn(async move {
+            let answer = front.answer(request, remote.ip()).await;
+            drop(permit);
+            answer
+        })
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
