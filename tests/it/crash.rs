@@ -335,8 +335,9 @@ async fn a_manifest_that_was_moved_or_touched_is_still_the_same() {
 
 #[tokio::test]
 async fn a_damaged_journal_is_5_and_nothing_is_sent() {
-    let setup = Setup::with_objects(30).await;
-    let job = setup.job();
+    let setup = Setup::with_objects(60).await;
+    // Over a second, so that there are many frames: damage in the last one can't be told from a torn write.
+    let job = setup.job().args("--rate 60");
     job.run().expect(0);
     let path = job.state().join("journal");
     let mut journal = fs::read(&path).expect("a journal");
