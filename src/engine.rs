@@ -63,6 +63,9 @@ pub enum EngineError {
     /// The manifest can't be read on, or is not what it was.
     #[error(transparent)]
     Feed(Error),
+    /// The journal's thread is gone without a word.
+    #[error("the journal's writer has ended")]
+    JournalGone,
     /// The state can't be written.
     #[error("{0}")]
     State(std::sync::Arc<StateError>),
@@ -104,6 +107,7 @@ pub async fn run(
     };
     let mut tasks = FuturesUnordered::new();
     let mut rows_ended = false;
+    let mut may_be_asked = true;
     loop {
         while let Some((entry, doubtful)) = engine.admit(tasks.len()) {
             (ctx.emit)(Event::TaskStarted);
@@ -122,9 +126,10 @@ pub async fn run(
         }
         tokio::select! {
             biased;
-            changed = shutdown.changed(), if *shutdown.borrow() != Urgency::Now => {
+            changed = shutdown.changed(), if may_be_asked => {
                 // A sender that is gone can't ask for anything any more.
-                if changed.is_ok() {
+                may_be_asked = changed.is_ok();
+                if may_be_asked {
                     match *shutdown.borrow_and_update() {
                         Urgency::None => {}
                         Urgency::Drain => engine.drain(End::Interrupted, "interrupted", tasks.len()),
@@ -132,7 +137,10 @@ pub async fn run(
                     }
                 }
             }
-            Ok(()) = durable.changed() => {
+            changed = durable.changed() => {
+                if changed.is_err() {
+                    return Err(EngineError::JournalGone);
+                }
                 let progress = durable.borrow_and_update().clone();
                 engine.synced(progress.sequence);
                 if let Some(error) = progress.failed {

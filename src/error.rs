@@ -5,10 +5,11 @@
 
 use std::fmt;
 
+use crate::event::ResponseClass;
 use crate::exit::Exit;
 use crate::journal::StateError;
 use crate::manifest::ManifestError;
-use crate::s3_error::{NO_ANSWER, NOT_SENT, S3Error};
+use crate::s3_error::{CREDENTIALS_UNAVAILABLE, NOT_SENT, S3Error};
 
 /// Why a command ended without doing its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +99,19 @@ impl From<S3Error> for Error {
             ),
             _ => None,
         };
-        if error.code == NO_ANSWER {
+        if error.code == CREDENTIALS_UNAVAILABLE {
+            return Self::new(
+                Exit::Internal,
+                format!("no credentials for the moment: {error}"),
+            )
+            .hint("whoever gives them did not answer; the same command continues");
+        }
+        if error.class() == ResponseClass::Throttled || error.class() == ResponseClass::ServerError
+        {
+            return Self::new(Exit::Internal, format!("the store is in trouble: {error}"))
+                .hint("the same command continues when it has recovered");
+        }
+        if error.class() == ResponseClass::NoAnswer && error.code != NOT_SENT {
             // It may be back by the time that somebody tries again.
             return Self::new(
                 Exit::Internal,

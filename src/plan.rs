@@ -3,6 +3,9 @@
 //! | found | decision |
 //! |---|---|
 //! | the row is a delete marker, or not the current version | `Skip` |
+//! | under the target after an attempt that did not tell | `Done` |
+//! | under the target, the row started before an interruption | `Skip(DoneBeforeInterruption)` |
+//! | the row names a version and the object has none | `Refuse(NoVersion)` |
 //! | already under the target | `Skip` |
 //! | more than 5,368,709,120 bytes | `Refuse(ObjectTooLarge)`: CopyObject can't |
 //! | archived and not restored | `Refuse(ObjectArchived)`: nothing can read it |
@@ -13,9 +16,14 @@ use crate::encryption::{Encryption, Target};
 use crate::object::{COPY_OBJECT_BYTES_MAX, ManifestEntry, ObjectHead};
 use crate::outcome::{Failure, SkipReason};
 
+/// S3's id of the version that was written without versioning.
+const NULL_VERSION: &str = "null";
+
 /// What to do with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
+    /// Nothing more: an attempt that ended without telling has done it.
+    Done,
     /// Nothing.
     Skip(SkipReason),
     /// Copy it onto itself under the target.
@@ -33,6 +41,8 @@ pub enum Refusal {
     Archived,
     /// Under Object Lock.
     Locked,
+    /// The row names a version, and the object has none.
+    NoVersion,
     /// With grants beside the owner's, which a copy resets.
     Grants,
 }
@@ -52,6 +62,10 @@ impl Refusal {
             Self::Locked => (
                 "ObjectLocked",
                 "under Object Lock retention or legal hold, which a copy would not carry",
+            ),
+            Self::NoVersion => (
+                "NoSuchVersion",
+                "the manifest names a version, and the object in the bucket has none",
             ),
             Self::Grants => (
                 "ObjectHasGrants",
@@ -77,24 +91,40 @@ pub fn plan_row(entry: &ManifestEntry) -> Option<SkipReason> {
     }
 }
 
-/// What a look at the current version decides. `doubtful`: an earlier run had started the row and not settled it.
+/// Whether an object may have been rewritten for its row already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// It was not.
+    Not,
+    /// An earlier run had started the row and not settled it.
+    Before,
+    /// An attempt of this run ended without telling whether it happened.
+    Now,
+}
+
+/// What a look at the current version decides.
 pub fn plan_object(
     entry: &ManifestEntry,
     head: &ObjectHead,
     target: &Target,
-    doubtful: bool,
+    started: Started,
 ) -> Plan {
-    if let (Some(wanted), Some(current)) = (&entry.version_id, &head.version_id)
-        && wanted != current
-    {
-        return Plan::Skip(SkipReason::NoncurrentVersion);
+    let is_satisfied = target.is_satisfied_by(&head.encryption);
+    // Before the version is asked for: our own copy is another version than the row's.
+    match started {
+        Started::Now if is_satisfied => return Plan::Done,
+        Started::Before if is_satisfied => return Plan::Skip(SkipReason::DoneBeforeInterruption),
+        Started::Not | Started::Before | Started::Now => {}
     }
-    if target.is_satisfied_by(&head.encryption) {
-        return Plan::Skip(if doubtful {
-            SkipReason::DoneBeforeInterruption
-        } else {
-            SkipReason::AlreadyEncrypted
-        });
+    match (entry.version_id.as_deref(), head.version_id.as_deref()) {
+        (Some(wanted), Some(current)) if wanted != current => {
+            return Plan::Skip(SkipReason::NoncurrentVersion);
+        }
+        (Some(wanted), None) if wanted != NULL_VERSION => return Plan::Refuse(Refusal::NoVersion),
+        _ => {}
+    }
+    if is_satisfied {
+        return Plan::Skip(SkipReason::AlreadyEncrypted);
     }
     if head.locked {
         Plan::Refuse(Refusal::Locked)
@@ -147,7 +177,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_table() {
-        let plan = |head: &ObjectHead| plan_object(&entry(), head, &Target::SseS3, false);
+        let plan = |head: &ObjectHead| plan_object(&entry(), head, &Target::SseS3, Started::Not);
         let with = |change: fn(&mut ObjectHead)| {
             let mut head = head();
             change(&mut head);
@@ -187,17 +217,52 @@ mod tests {
         let mut now = head();
         now.version_id = Some("v2".to_owned());
         assert_eq!(
-            plan_object(&row, &now, &Target::SseS3, false),
+            plan_object(&row, &now, &Target::SseS3, Started::Not),
             Plan::Skip(SkipReason::NoncurrentVersion)
         );
         now.version_id = Some("v1".to_owned());
         assert_eq!(
-            plan_object(&row, &now, &Target::SseS3, false),
+            plan_object(&row, &now, &Target::SseS3, Started::Not),
             Plan::CopyInPlace
         );
         row.known.is_latest = Some(false);
         assert_eq!(plan_row(&row), Some(SkipReason::NoncurrentVersion));
         row.known.is_delete_marker = true;
         assert_eq!(plan_row(&row), Some(SkipReason::DeleteMarker));
+    }
+
+    #[test]
+    fn what_we_wrote_ourselves_is_another_version_than_the_rows() {
+        let mut row = entry();
+        row.version_id = Some("v1".to_owned());
+        let mut now = head();
+        now.version_id = Some("v2".to_owned());
+        now.encryption = Encryption::SseS3;
+        for (started, expected) in [
+            (Started::Not, Plan::Skip(SkipReason::NoncurrentVersion)),
+            (
+                Started::Before,
+                Plan::Skip(SkipReason::DoneBeforeInterruption),
+            ),
+            (Started::Now, Plan::Done),
+        ] {
+            assert_eq!(plan_object(&row, &now, &Target::SseS3, started), expected);
+        }
+        // Not ours: it is not under the target.
+        now.encryption = Encryption::NotSse;
+        for started in [Started::Not, Started::Before, Started::Now] {
+            let plan = plan_object(&row, &now, &Target::SseS3, started);
+            assert_eq!(plan, Plan::Skip(SkipReason::NoncurrentVersion));
+        }
+    }
+
+    #[test]
+    fn a_version_that_can_not_be_checked_is_refused() {
+        let mut row = entry();
+        row.version_id = Some("v1".to_owned());
+        let plan = |row: &ManifestEntry| plan_object(row, &head(), &Target::SseS3, Started::Not);
+        assert_eq!(plan(&row), Plan::Refuse(Refusal::NoVersion));
+        row.version_id = Some(NULL_VERSION.to_owned());
+        assert_eq!(plan(&row), Plan::CopyInPlace);
     }
 }

@@ -103,8 +103,13 @@ fn judge_kms(error: &S3Error, source: &Encryption, target: &Target) -> Verdict {
         .flatten()
         .any(names);
     match source_key {
-        Some(key) if !names_target && (names(key) || !kms.is_key(key)) => Verdict::FailRow,
-        _ => Verdict::FailJob,
+        _ if names_target => Verdict::FailJob,
+        Some(key) if kms.is_key(key) => Verdict::FailJob,
+        Some(key) if names(key) => Verdict::FailRow,
+        // A key that is not the object's is the target's, under whatever alias.
+        Some(_) if error.message.contains(":key/") => Verdict::FailJob,
+        Some(_) => Verdict::FailRow,
+        None => Verdict::FailJob,
     }
 }
 
@@ -296,6 +301,21 @@ mod tests {
             judge_rewrite(&disabled(OLD_KEY), &under(OLD_KEY), &Target::SseS3),
             Verdict::FailRow
         );
+    }
+
+    #[test]
+    fn a_disabled_key_behind_an_alias_is_the_targets() {
+        let error = error(
+            400,
+            "KMS.DisabledException",
+            &format!("{TARGET_KEY} is disabled."),
+        );
+        for target in [kms("alias/target"), Target::SseKms(KmsTarget::default())] {
+            assert_eq!(
+                judge_rewrite(&error, &under(OLD_KEY), &target),
+                Verdict::FailJob
+            );
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub const UNREADABLE_ANSWER: &str = "UnreadableAnswer";
 /// Code of a request that the SDK would not send: no credentials, an endpoint that is no URL. Ours.
 pub const NOT_SENT: &str = "RequestNotSent";
 
+/// Code of a request for which there were no credentials for the moment: whoever gives them did not answer. Ours.
+pub const CREDENTIALS_UNAVAILABLE: &str = "CredentialsUnavailable";
+
 /// An error of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Error {

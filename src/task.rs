@@ -15,11 +15,11 @@ use crate::encryption::{CustomerKey, Encryption, Mode, Target};
 use crate::event::{Event, Operation, ResponseClass};
 use crate::limiter::Limiter;
 use crate::object::{ManifestEntry, ObjectHead};
-use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
-use crate::plan::{self, Plan, Refusal};
+use crate::outcome::{Failure, Method, TaskOutcome};
+use crate::plan::{self, Plan, Refusal, Started};
 use crate::retry::{self, Attempts, Verdict};
 use crate::s3::{AclState, Copy, ObjectGrants, S3};
-use crate::s3_error::{NO_ANSWER, S3Error};
+use crate::s3_error::S3Error;
 
 /// Between two questions whether refusals without a code are the job's fault: they cost a request each.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(5);
@@ -71,7 +71,9 @@ pub struct Context<'a> {
 pub struct Learnt {
     /// Held by the one task that lets the store resolve the target's alias.
     resolving: Mutex<()>,
-    /// When a refusal without a code was last looked into.
+    /// The last question why something is refused: when it was asked, and its answer.
+    diagnosis: Mutex<Option<(Instant, Result<(), S3Error>)>>,
+    /// When that was, readable while the next question is on its way.
     diagnosed: Cell<Option<Instant>>,
     /// The key that opened the last SSE-C object: most likely it opens the next.
     source_key: Cell<usize>,
@@ -114,9 +116,12 @@ pub async fn run(
     let mut task = Task {
         ctx,
         entry,
-        doubtful,
+        started: if doubtful {
+            Started::Before
+        } else {
+            Started::Not
+        },
         attempts: Attempts::default(),
-        maybe_rewritten: false,
         given_up: None,
     };
     match task.run().await {
@@ -129,11 +134,10 @@ pub async fn run(
 struct Task<'c, 'a> {
     ctx: &'c Context<'a>,
     entry: &'c ManifestEntry,
-    doubtful: bool,
+    /// Whether the object may have been rewritten already.
+    started: Started,
     /// Failed attempts of the rewrite; each look counts its own.
     attempts: Attempts,
-    /// An attempt of this task ended without telling whether it happened.
-    maybe_rewritten: bool,
     /// The last attempt failed for good; a last look decides what is told.
     given_up: Option<Failure>,
 }
@@ -163,12 +167,8 @@ impl<'c, 'a> Task<'c, 'a> {
             }
             let _resolving = self.key_resolver(&look.head).await;
             let target = self.ctx.target.borrow().clone();
-            match plan::plan_object(self.entry, &look.head, &target, self.doubtful) {
-                Plan::Skip(SkipReason::AlreadyEncrypted | SkipReason::DoneBeforeInterruption)
-                    if self.maybe_rewritten =>
-                {
-                    return Ok(succeeded(&look));
-                }
+            match plan::plan_object(self.entry, &look.head, &target, self.started) {
+                Plan::Done => return Ok(succeeded(&look)),
                 Plan::Skip(reason) => return Ok(TaskOutcome::Skipped(reason)),
                 Plan::Refuse(refusal) => return Err(Stop::Row(refusal.to_failure())),
                 Plan::CopyInPlace => {}
@@ -276,27 +276,37 @@ impl<'c, 'a> Task<'c, 'a> {
         }
     }
 
-    /// A HEAD's refusal names no code: now and then, a request that gets one tells whether the whole job is refused.
+    /// A HEAD's refusal names no code: a request that gets one tells whether it is this object that is refused, or everything.
+    /// For objects that are gone it is asked now and then only: a bucket seldom goes.
     async fn refused(&self, error: S3Error) -> Stop {
-        let diagnosed = &self.ctx.learnt.diagnosed;
-        if diagnosed
-            .get()
-            .is_none_or(|last| last.elapsed() >= DIAGNOSIS_INTERVAL)
-        {
-            diagnosed.set(Some(Instant::now()));
-            if let Err(cause) = self.ctx.s3.diagnose(&self.ctx.bucket.name).await
-                && retry::judge_look(&cause) == Verdict::FailJob
-            {
-                return Stop::Unsettled(Unsettled::Fault(cause));
-            }
+        let last = self.ctx.learnt.diagnosed.get();
+        if error.http_status == 404 && last.is_some_and(|at| at.elapsed() < DIAGNOSIS_INTERVAL) {
+            return Stop::Row(error.to_failure());
         }
-        Stop::Row(error.to_failure())
+        match self.diagnose().await {
+            Err(cause) if retry::judge_look(&cause) == Verdict::FailJob => {
+                Stop::Unsettled(Unsettled::Fault(cause))
+            }
+            _ => Stop::Row(error.to_failure()),
+        }
     }
 
-    /// Whether it is the store that does not answer, and not this object: then every row would end like this one.
-    async fn is_store_silent(&self) -> bool {
+    /// Asks the bucket something small. Whoever comes while the question is on its way shares the next one: an answer counts
+    /// only for refusals that came before it was asked.
+    async fn diagnose(&self) -> Result<(), S3Error> {
+        let refused_at = Instant::now();
+        let learnt = &self.ctx.learnt;
+        let mut last = learnt.diagnosis.lock().await;
+        if let Some((asked_at, answer)) = &*last
+            && *asked_at >= refused_at
+        {
+            return answer.clone();
+        }
+        let asked_at = Instant::now();
         let answer = self.ctx.s3.diagnose(&self.ctx.bucket.name).await;
-        answer.is_err_and(|error| error.code == NO_ANSWER)
+        learnt.diagnosed.set(Some(asked_at));
+        *last = Some((asked_at, answer.clone()));
+        answer
     }
 
     /// Refuses an object of which a copy would lose what HEAD does not show: grants, and retention or legal hold that we may
@@ -360,11 +370,11 @@ impl<'c, 'a> Task<'c, 'a> {
                 (Verdict::Again { .. }, Ok(())) => {}
                 (Verdict::Conflict, Ok(())) => return Ok(None),
                 (Verdict::LookFirst, Ok(())) => {
-                    self.maybe_rewritten = true;
+                    self.started = Started::Now;
                     return Ok(None);
                 }
                 (Verdict::LookFirst, Err(Stop::Row(failure))) => {
-                    self.maybe_rewritten = true;
+                    self.started = Started::Now;
                     self.given_up = Some(failure);
                     return Ok(None);
                 }
@@ -468,8 +478,11 @@ impl<'c, 'a> Task<'c, 'a> {
             _ => attempts.next(verdict, error, &mut *self.ctx.rng.borrow_mut()),
         };
         let Some(wait) = wait else {
-            if error.code == NO_ANSWER && self.is_store_silent().await {
-                return Err(Stop::Unsettled(Unsettled::Fault(error.clone())));
+            // Not this object, when the bucket fares no better: then every row would end like this one.
+            if let Err(cause) = self.diagnose().await
+                && retry::judge_look(&cause) != Verdict::FailRow
+            {
+                return Err(Stop::Unsettled(Unsettled::Fault(cause)));
             }
             let mut failure = error.to_failure();
             failure.message = format!(

@@ -4,7 +4,11 @@ use std::io::{IsTerminal as _, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::FilterExt as _;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, registry};
 
 use super::{
     Cli, Command, DemoArgs, KeyAction, LocalS3Command, LogFormat, OutputFormat, ProgressMode,
@@ -42,7 +46,7 @@ fn run(args: RunArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Er
     start_log(format, &progress);
     let output = args.output;
     let config = args.into_config()?;
-    let done = runtime()?.block_on(async { job::run(config, progress, signals()?).await })?;
+    let done = block_on(async { job::run(config, progress, signals()?).await })?;
     let summary = match output {
         OutputFormat::Text => done.summary.to_string(),
         OutputFormat::Json => done.summary.to_json(),
@@ -129,7 +133,7 @@ fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
 fn demo(args: &DemoArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
     let progress = Progress::new(args.progress.style());
     start_log(format, &progress);
-    let shown = runtime()?.block_on(async {
+    let shown = block_on(async {
         let shutdown = signals()?;
         demo::run(&args.data, args.objects as usize, progress, shutdown).await
     })?;
@@ -202,7 +206,7 @@ fn serve(
     out: &mut dyn Write,
 ) -> Result<Exit, Error> {
     start_log(format, &Progress::new(Style::None));
-    runtime()?.block_on(async {
+    block_on(async {
         let mut shutdown = signals()?;
         let options = Options::new(data, listen);
         let mut greeted = Ok(());
@@ -239,41 +243,38 @@ fn signals() -> Result<Shutdown, Error> {
 }
 
 /// One thread for everything that waits: two would cost a third more CPU for each request.
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Builder::new_current_thread()
+fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::io("cannot start the runtime", &error))
+        .map_err(|error| Error::io("cannot start the runtime", &error))?;
+    let result = runtime.block_on(work);
+    // A thread that still reads standard input would be waited for otherwise.
+    runtime.shutdown_background();
+    result
 }
-
-/// What others would log of a request has customer keys in it, so no setting turns it on.
-const NEVER_LOGGED: [&str; 7] = [
-    "s3s=off",
-    "aws_config=error",
-    "aws_runtime=error",
-    "aws_sdk_s3=error",
-    "aws_sigv4=error",
-    "aws_smithy_http_client=error",
-    "aws_smithy_runtime=error",
-];
 
 /// Log lines go to standard error, above the progress bar. `RESEAL_LOG` filters them, in tracing's syntax.
 fn start_log(format: LogFormat, progress: &Progress) {
     let writer = progress.writer();
-    let mut filter = EnvFilter::try_from_env("RESEAL_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("reseal=info,error"));
-    for directive in NEVER_LOGGED {
-        filter = filter.add_directive(directive.parse().expect("a constant in tracing's syntax"));
-    }
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let wanted = EnvFilter::try_from_env("RESEAL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // What others log of a request has customer keys in it, so no setting turns it on.
+    let ours = filter_fn(|metadata| {
+        let target = metadata.target();
+        target == "reseal" || target.starts_with("reseal::")
+    });
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(move || writer.clone())
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     // Another subscriber is there already only where tests run several commands in one process.
     let _ = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Text => registry()
+            .with(lines.with_filter(wanted.and(ours)))
+            .try_init(),
+        LogFormat::Json => registry()
+            .with(lines.json().with_filter(wanted.and(ours)))
+            .try_init(),
     };
 }
 

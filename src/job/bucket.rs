@@ -4,7 +4,7 @@ use super::source::patiently;
 use crate::event::Event;
 use crate::retry::{self, Verdict};
 use crate::s3::{AclState, S3};
-use crate::s3_error::{NO_ANSWER, S3Error};
+use crate::s3_error::{S3Error, UNREADABLE_ANSWER};
 use crate::task::BucketFacts;
 
 /// Asks the bucket. A store that can't be reached, credentials that are wrong and a bucket that is not there show here, and not
@@ -13,8 +13,9 @@ use crate::task::BucketFacts;
 /// # Errors
 /// What every object would meet too.
 pub async fn ask(s3: &S3, bucket: &str, emit: &dyn Fn(Event<'_>)) -> Result<BucketFacts, S3Error> {
-    let acls = known(patiently(|| s3.acl_state(bucket)).await)?.unwrap_or(AclState::Unknown);
-    let object_lock = known(patiently(|| s3.object_lock_enabled(bucket)).await)?;
+    let acls = patiently(async || known(s3.acl_state(bucket).await)).await?;
+    let acls = acls.unwrap_or(AclState::Unknown);
+    let object_lock = patiently(async || known(s3.object_lock_enabled(bucket).await)).await?;
     let warning = match acls {
         AclState::Disabled => None,
         AclState::Enabled => Some(
@@ -50,15 +51,55 @@ pub async fn ask(s3: &S3, bucket: &str, emit: &dyn Fn(Event<'_>)) -> Result<Buck
     })
 }
 
-/// An answer; `None` where the store won't or can't say, which is its right.
+/// An answer; `None` where the store won't or can't say, which is its right. That it is busy or in trouble is no answer.
 fn known<T>(answer: Result<T, S3Error>) -> Result<Option<T>, S3Error> {
     let error = match answer {
         Ok(answer) => return Ok(Some(answer)),
         Err(error) => error,
     };
-    match retry::judge_look(&error) {
-        _ if error.code == NO_ANSWER => Err(error),
-        Verdict::FailJob if error.code != "NotImplemented" => Err(error),
-        _ => Ok(None),
+    let cannot_say = matches!(error.code.as_str(), "NotImplemented" | UNREADABLE_ANSWER);
+    if cannot_say || retry::judge_look(&error) == Verdict::FailRow {
+        Ok(None)
+    } else {
+        Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_no_answer_and_a_refusal_is_not_known() {
+        let answer = |http_status: u16, code: &str| {
+            known::<bool>(Err(S3Error {
+                operation: "GetObjectLockConfiguration",
+                code: code.to_owned(),
+                http_status,
+                message: String::new(),
+                request_id: None,
+                retry_after: None,
+            }))
+        };
+        for (status, code) in [
+            (403, "AccessDenied"),
+            (404, "NoSuchKey"),
+            (405, "MethodNotAllowed"),
+            (501, "NotImplemented"),
+            (200, UNREADABLE_ANSWER),
+        ] {
+            assert_eq!(answer(status, code), Ok(None), "{code}");
+        }
+        for (status, code) in [
+            (503, "SlowDown"),
+            (503, "ServiceUnavailable"),
+            (500, "InternalError"),
+            (0, "NoAnswer"),
+            (0, "CredentialsUnavailable"),
+            (404, "NoSuchBucket"),
+            (403, "InvalidAccessKeyId"),
+        ] {
+            assert!(answer(status, code).is_err(), "{code}");
+        }
     }
 }

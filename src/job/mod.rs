@@ -99,6 +99,12 @@ pub async fn run(
             message: "the journal has rows that were settled twice; the first record of each counts",
         });
     }
+    if config.target.kms().is_some_and(|kms| kms.context.is_some()) {
+        emit(Event::Warning {
+            message: "S3 does not show an object's encryption context: what is under the key already is skipped, whatever its \
+                      context is",
+        });
+    }
     let limiter = Limiter::new(config.rate);
     let mut source_keys = config.source_keys.clone();
     if let Target::SseC(key) = &config.target {
@@ -154,6 +160,9 @@ pub async fn run(
         Ok(end) => end,
         Err(EngineError::Feed(error)) => return Err(error),
         Err(EngineError::State(error)) => return Err((*error).clone().into()),
+        Err(EngineError::JournalGone) => {
+            return Err(Error::new(Exit::Internal, "the journal's writer has ended"));
+        }
     };
     closed?;
 
@@ -161,7 +170,14 @@ pub async fn run(
     let mut report = None;
     if exit != Exit::Interrupted {
         let to = config.report.as_ref();
-        match completion::write(&s3, state.path(), &job, config.report_scope, to).await {
+        let written = tokio::select! {
+            written = completion::write(&s3, state.path(), &job, config.report_scope, to) => written,
+            () = asked_to_stop(&mut shutdown) => {
+                Err(Error::new(Exit::Interrupted, "interrupted before the report was written")
+                    .hint("every row is settled; the same command writes the report"))
+            }
+        };
+        match written {
             Ok(manifest) => report = Some(manifest),
             // What made the job fail is the news then.
             Err(_) if error.is_some() => {}

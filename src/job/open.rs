@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use super::source::{self, ManifestSource, blocking};
+use super::source::{self, ManifestSource, PartSource, blocking};
 use super::spec::{JobFile, JobSpec};
 use crate::config::{JobConfig, Location};
 use crate::error::Error;
@@ -45,23 +45,15 @@ async fn open_at(
     s3: &S3,
     emit: &dyn Fn(Event<'_>),
 ) -> Result<Opened, Error> {
-    if journal::read_job_unlocked::<JobFile>(path)?.is_some() {
-        let state = StateDir::open(path)?;
-        return reopen(state, config, &spec, s3, emit).await;
-    }
-    // The manifest first: a fault in it leaves nothing behind but an empty folder.
+    // The manifest first: one that is not there leaves nothing behind.
     let source = source::identify(s3, &config.manifest).await?;
     let state = StateDir::open(path)?;
+    if let Some(job) = state.read_job()? {
+        return reopen(state, job, config, &spec, source, s3, emit).await;
+    }
     let folder = source::folder(path)?;
     let (parts, prepared) = source::prepare(s3, &config.manifest, &folder, emit).await?;
-    let job = JobFile {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        job_id: spec.job_id(&prepared.digest),
-        spec,
-        source,
-        parts,
-        prepared,
-    };
+    let job = JobFile::new(spec, source, parts, prepared);
     state.write_job(&job)?;
     Ok(Opened { state, job })
 }
@@ -69,14 +61,13 @@ async fn open_at(
 /// A state that has a job: it must be this one.
 async fn reopen(
     state: StateDir,
+    job: JobFile,
     config: &JobConfig,
     spec: &JobSpec,
+    source: ManifestSource,
     s3: &S3,
     emit: &dyn Fn(Event<'_>),
 ) -> Result<Opened, Error> {
-    let mut job: JobFile = state
-        .read_job()?
-        .ok_or_else(|| Error::new(Exit::State, "the state's job vanished while it was opened"))?;
     let differences = job.spec.differences(spec);
     if !differences.is_empty() {
         return Err(Error::new(
@@ -94,7 +85,6 @@ async fn reopen(
         check_stdin(&state).await?;
         return Ok(Opened { state, job });
     }
-    let source = source::identify(s3, &config.manifest).await?;
     if source.version.is_some() && source == job.source {
         return Ok(Opened { state, job });
     }
@@ -114,14 +104,30 @@ async fn reopen(
             "put the old manifest back to continue that job, or give another --state for a new one",
         ));
     }
-    job = JobFile {
+    let job = refreshed(&state, job, source, parts, prepared)?;
+    Ok(Opened { state, job })
+}
+
+/// The job with its manifest where it is now. What came on standard input is not kept a second time: the state reads on where it
+/// did.
+fn refreshed(
+    state: &StateDir,
+    job: JobFile,
+    source: ManifestSource,
+    parts: Vec<PartSource>,
+    prepared: Prepared,
+) -> Result<JobFile, Error> {
+    if parts.contains(&PartSource::Spooled) || source.location == Location::Stdin.to_string() {
+        return Ok(job);
+    }
+    let job = JobFile {
         source,
         parts,
         prepared,
         ..job
     };
     state.write_job(&job)?;
-    Ok(Opened { state, job })
+    Ok(job)
 }
 
 /// Standard input is in the state already; if there is some again, it must be the same.
@@ -155,7 +161,9 @@ async fn open_default(
     let source = source::identify(s3, &config.manifest).await?;
     if let Some(path) = find_state(states, &spec, &source) {
         let state = StateDir::open(&path)?;
-        return reopen(state, config, &spec, s3, emit).await;
+        if let Some(job) = state.read_job()? {
+            return reopen(state, job, config, &spec, source, s3, emit).await;
+        }
     }
     std::fs::create_dir_all(states)
         .map_err(|error| Error::io(format!("cannot make {}", states.display()), &error))?;
@@ -165,21 +173,16 @@ async fn open_default(
     let (parts, prepared) = source::prepare(s3, &config.manifest, &folder, emit).await?;
     let job_id = spec.job_id(&prepared.digest);
     let state = StateDir::open(&states.join(&job_id))?;
-    if state.read_job::<JobFile>()?.is_none() {
-        let kept = state.path().join(folder.file_name().unwrap_or_default());
-        // Left by a run that was killed between this line and the next but two.
-        let _ = std::fs::remove_dir_all(&kept);
-        std::fs::rename(&folder, &kept)
-            .map_err(|error| Error::io(format!("cannot move {}", folder.display()), &error))?;
+    if let Some(job) = state.read_job()? {
+        let job = refreshed(&state, job, source, parts, prepared)?;
+        return Ok(Opened { state, job });
     }
-    let job = JobFile {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        job_id,
-        spec,
-        source,
-        parts,
-        prepared,
-    };
+    let kept = state.path().join(folder.file_name().unwrap_or_default());
+    // Left by a run that was killed before it could write the job.
+    let _ = std::fs::remove_dir_all(&kept);
+    std::fs::rename(&folder, &kept)
+        .map_err(|error| Error::io(format!("cannot move {}", folder.display()), &error))?;
+    let job = JobFile::new(spec, source, parts, prepared);
     state.write_job(&job)?;
     Ok(Opened { state, job })
 }

@@ -113,6 +113,11 @@ pub async fn prepare(
         Source::Csv { .. } => vec![top.source],
         Source::Inventory(inventory) => {
             check_checksum(s3, location, &top.path, folder).await?;
+            if inventory.files.iter().any(|file| file.md5.is_none()) {
+                emit(Event::Warning {
+                    message: "the inventory names no MD5 for some of its data files: they are taken as they are",
+                });
+            }
             data_files(location, inventory)?
         }
     };

@@ -110,3 +110,22 @@ pub struct JobFile {
     /// What preparing found.
     pub prepared: Prepared,
 }
+
+impl JobFile {
+    /// The document of a job whose manifest has just been prepared.
+    pub fn new(
+        spec: JobSpec,
+        source: ManifestSource,
+        parts: Vec<PartSource>,
+        prepared: Prepared,
+    ) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            job_id: spec.job_id(&prepared.digest),
+            spec,
+            source,
+            parts,
+            prepared,
+        }
+    }
+}

@@ -8,7 +8,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use crate::s3_error::{NO_ANSWER, NOT_SENT, S3Error, UNREADABLE_ANSWER};
+use crate::s3_error::{CREDENTIALS_UNAVAILABLE, NO_ANSWER, NOT_SENT, S3Error, UNREADABLE_ANSWER};
 
 /// Most links of an error's chain of causes that are told.
 const CAUSES_MAX: usize = 8;
@@ -42,9 +42,13 @@ where
             causes(&error),
         ),
         SdkError::ConstructionFailure(_) => (NOT_SENT.to_owned(), causes(&error)),
-        SdkError::DispatchFailure(failure) if failure.is_user() || is_of_credentials(&error) => {
+        SdkError::DispatchFailure(failure) if failure.is_user() => {
             (NOT_SENT.to_owned(), causes(&error))
         }
+        SdkError::DispatchFailure(_) => (
+            code_of_credentials(&error).unwrap_or(NO_ANSWER).to_owned(),
+            causes(&error),
+        ),
         _ => (NO_ANSWER.to_owned(), causes(&error)),
     };
     S3Error {
@@ -57,17 +61,20 @@ where
     }
 }
 
-/// Credentials that can't be had fail like a connection that can't be had; only the cause tells.
-fn is_of_credentials(error: &(dyn Error + 'static)) -> bool {
+/// Our code for credentials that can't be had. They fail like a connection that can't be had; only the cause tells.
+fn code_of_credentials(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut cause = Some(error);
     for _ in 0..CAUSES_MAX {
-        match cause {
-            Some(link) if link.is::<CredentialsError>() => return true,
-            Some(link) => cause = link.source(),
-            None => break,
+        let link = cause?;
+        match link.downcast_ref() {
+            Some(CredentialsError::ProviderError(_) | CredentialsError::ProviderTimedOut(_)) => {
+                return Some(CREDENTIALS_UNAVAILABLE);
+            }
+            Some(_) => return Some(NOT_SENT),
+            None => cause = link.source(),
         }
     }
-    false
+    None
 }
 
 /// Answers without a body (HEAD's, a proxy's) name no code: S3's usual one for the status stands in.
@@ -87,7 +94,9 @@ fn code_of_status(operation: &str, status: u16) -> &'static str {
         501 => "NotImplemented",
         // S3's own 503 to a HEAD is SlowDown; a 503 without a body to anything else is a proxy's, and proves nothing.
         503 if operation.starts_with("Head") => "SlowDown",
+        502 => "BadGateway",
         503 => "ServiceUnavailable",
+        504 => "GatewayTimeout",
         _ => "UnexpectedStatus",
     }
 }

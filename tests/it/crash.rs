@@ -223,6 +223,31 @@ async fn a_store_that_goes_away_burns_no_rows() {
     setup.assert_complete(&job).await;
 }
 
+/// A row that names its version: what we wrote ourselves is another version, and still ours.
+#[tokio::test]
+async fn a_rewrite_whose_answer_was_lost_is_known_again_by_rows_with_versions() {
+    let setup = Setup::with_objects(40).await;
+    let proxy = Proxy::start(setup.store.s3.addr(), Weather::SilentCopies);
+    let job = setup.job().args("--endpoint-url").args(&proxy.url());
+    let mut csv = String::new();
+    for key in &setup.keys {
+        let head = objects::head(&setup.store.client, key, None).await;
+        let version = head.version_id().expect("a version");
+        csv.push_str(&format!("{BUCKET},{key},{version}\n"));
+    }
+    job.write_manifest(&csv);
+    let mut child = job.command().spawn().expect("it starts");
+    setup.wait_for_copies(setup.keys.len());
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+    let run = job.run().expect(0);
+    assert_eq!(
+        run.summary()["skips"]["done-before-interruption"],
+        setup.keys.len()
+    );
+    setup.assert_complete(&job).await;
+}
+
 #[tokio::test]
 async fn a_second_signal_stops_now() {
     let setup = Setup::with_objects(50).await;

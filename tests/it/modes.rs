@@ -327,3 +327,26 @@ async fn a_customer_key_that_is_missing_or_wrong_is_a_failed_row_and_nothing_is_
     let state = std::fs::read(wrong.state().join("job.json")).expect("the job");
     assert!(!String::from_utf8_lossy(&state).contains(&OTHER.base64()));
 }
+
+/// What other crates log of a request has its headers in it.
+#[tokio::test]
+async fn no_log_level_shows_a_customer_key() {
+    let store = Store::start().await;
+    for filter in [
+        "trace",
+        "aws_smithy_runtime[try_attempt]=trace",
+        "aws_smithy_runtime::client::orchestrator=trace,aws_sigv4::http_request=trace,aws_runtime::auth=trace,hyper=trace",
+    ] {
+        objects::put(&store.client, "locked", b"secret", &Under::Customer(OLD)).await;
+        let job = to(store.job(&["locked"]), &Under::Customer(NEW));
+        let old_key = job.write("old.key", OLD.base64());
+        let job = job
+            .arg("--source-sse-c-key-file", old_key)
+            .env("RESEAL_LOG", filter);
+        let run = job.run().expect(0);
+        assert_eq!(run.count("succeeded"), 1);
+        for key in [OLD, NEW] {
+            assert!(!run.stderr.contains(&key.base64()), "{filter}");
+        }
+    }
+}
