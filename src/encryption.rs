@@ -149,6 +149,13 @@ impl KmsTarget {
         self.context.as_ref().map(|context| BASE64.encode(context))
     }
 
+    /// The key as requests name it: what an alias was resolved to, so that all objects of a job come under one key even where the
+    /// alias is moved meanwhile.
+    pub fn key_to_send(&self) -> Option<String> {
+        let key_id = self.key_id.as_ref()?;
+        Some(self.resolved.as_ref().unwrap_or(key_id).clone())
+    }
+
     /// Whether the key's name must be resolved by the store before [`is_key`](Self::is_key) can say "no" for certain.
     pub fn needs_resolving(&self) -> bool {
         self.resolved.is_none()

@@ -163,6 +163,8 @@ pub enum Event<'a> {
         /// Tasks in flight.
         in_flight: usize,
     },
+    /// A second has passed, whatever else has happened.
+    Heartbeat,
     /// A finding that the operator should know of; the run goes on.
     Warning {
         /// One sentence.

@@ -41,6 +41,8 @@ pub enum Refusal {
     Archived,
     /// Under Object Lock.
     Locked,
+    /// The bucket puts new objects under retention.
+    DefaultRetention,
     /// The row names a version, and the object has none.
     NoVersion,
     /// With grants beside the owner's, which a copy resets.
@@ -62,6 +64,10 @@ impl Refusal {
             Self::Locked => (
                 "ObjectLocked",
                 "under Object Lock retention or legal hold, which a copy would not carry",
+            ),
+            Self::DefaultRetention => (
+                "BucketDefaultRetention",
+                "the bucket's default retention would lock the copy, and the object is not under it",
             ),
             Self::NoVersion => (
                 "NoSuchVersion",

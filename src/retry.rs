@@ -20,7 +20,7 @@ pub const THROTTLE_ATTEMPTS_MAX: u32 = 50;
 /// Most times that a row is planned anew because its object changed between the look and the rewrite.
 pub const CONFLICTS_MAX: u32 = 4;
 /// Ceiling of the first back-off; it doubles from there.
-pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 /// Ceiling of every back-off. Source: the AWS SDKs' standard retry mode, 20 s.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(20);
 /// The longest `Retry-After` that is believed.
@@ -189,8 +189,8 @@ impl Attempts {
     }
 }
 
-/// Exponential back-off with full jitter: anywhere between nothing and the ceiling, so that many tasks that failed
-/// together don't come back together.
+/// Exponential back-off with jitter: anywhere in the upper half below the ceiling, so that many tasks that failed together
+/// don't come back together, and none has had all its attempts before a store could start again (12 s for faults).
 fn backoff(attempt: u32, rng: &mut impl Rng) -> Duration {
     let ceiling = BACKOFF_FIRST
         .saturating_mul(
@@ -199,7 +199,7 @@ fn backoff(attempt: u32, rng: &mut impl Rng) -> Duration {
                 .unwrap_or(u32::MAX),
         )
         .min(BACKOFF_MAX);
-    ceiling.mul_f64(rng.random::<f64>())
+    ceiling.mul_f64(rng.random_range(0.5..=1.0))
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ pub const NOT_SENT: &str = "RequestNotSent";
 /// Code of a request for which there were no credentials for the moment: whoever gives them did not answer. Ours.
 pub const CREDENTIALS_UNAVAILABLE: &str = "CredentialsUnavailable";
 
+/// Code of a look at a delete marker: S3 answers 404 and says in a header why. Ours.
+pub const DELETE_MARKER: &str = "DeleteMarker";
+
 /// An error of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Error {

@@ -110,6 +110,7 @@ impl Collector {
             | Event::TaskEnded
             | Event::Found { .. }
             | Event::Draining { .. }
+            | Event::Heartbeat
             | Event::Warning { .. }
             | Event::Finished => {}
         }

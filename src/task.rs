@@ -15,11 +15,11 @@ use crate::encryption::{CustomerKey, Encryption, Mode, Target};
 use crate::event::{Event, Operation, ResponseClass};
 use crate::limiter::Limiter;
 use crate::object::{ManifestEntry, ObjectHead};
-use crate::outcome::{Failure, Method, TaskOutcome};
+use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 use crate::plan::{self, Plan, Refusal, Started};
 use crate::retry::{self, Attempts, Verdict};
-use crate::s3::{AclState, Copy, ObjectGrants, S3};
-use crate::s3_error::S3Error;
+use crate::s3::{AclState, Copy, ObjectGrants, ObjectLock, S3};
+use crate::s3_error::{DELETE_MARKER, S3Error};
 
 /// Between two questions whether refusals without a code are the job's fault: they cost a request each.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(5);
@@ -40,8 +40,8 @@ pub struct BucketFacts {
     pub name: String,
     /// Whether its objects may have grants that a copy would reset.
     pub acls: AclState,
-    /// Whether its objects may be under retention or legal hold, which a copy would not carry.
-    pub object_lock: bool,
+    /// Whether its objects may be under retention or legal hold, which a copy would not carry, or would come under it.
+    pub object_lock: ObjectLock,
 }
 
 /// What all tasks of a job share.
@@ -127,6 +127,7 @@ pub async fn run(
     match task.run().await {
         Ok(outcome) => Ok(outcome),
         Err(Stop::Row(failure)) => Ok(TaskOutcome::Failed(failure)),
+        Err(Stop::Skip(reason)) => Ok(TaskOutcome::Skipped(reason)),
         Err(Stop::Unsettled(why)) => Err(why),
     }
 }
@@ -144,6 +145,7 @@ struct Task<'c, 'a> {
 
 enum Stop {
     Row(Failure),
+    Skip(SkipReason),
     Unsettled(Unsettled),
 }
 
@@ -200,6 +202,9 @@ impl<'c, 'a> Task<'c, 'a> {
             match self.head(None).await? {
                 Ok(head) => return Ok(Look { head, key: None }),
                 Err(refused) if refused.http_status == 400 => {}
+                Err(refused) if refused.code == DELETE_MARKER => {
+                    return Err(Stop::Skip(SkipReason::DeleteMarker));
+                }
                 Err(refused) => return Err(self.refused(refused).await),
             }
         }
@@ -323,7 +328,10 @@ impl<'c, 'a> Task<'c, 'a> {
                 return Err(Stop::Row(Refusal::Grants.to_failure()));
             }
         }
-        if ctx.bucket.object_lock {
+        if ctx.bucket.object_lock == ObjectLock::DefaultRetention {
+            return Err(Stop::Row(Refusal::DefaultRetention.to_failure()));
+        }
+        if ctx.bucket.object_lock == ObjectLock::Enabled {
             let retention = self.ask(Operation::GetObjectRetention, || {
                 ctx.s3.has_retention(bucket, key)
             });
@@ -415,8 +423,8 @@ impl<'c, 'a> Task<'c, 'a> {
             code: "EncryptionNotApplied".to_owned(),
             http_status: 200,
             message: format!(
-                "the store answered OK, but the object is {} and not {} under the key that was asked for",
-                found.mode(),
+                "the store answered OK, but what it shows ({}) is not {} under the key that was asked for",
+                shown(&found),
                 target.mode()
             ),
         }))
@@ -497,6 +505,19 @@ impl<'c, 'a> Task<'c, 'a> {
             class: error.class(),
         });
         self.ctx.unless_drained(tokio::time::sleep(wait)).await
+    }
+}
+
+/// An encryption as a message tells it.
+fn shown(found: &Encryption) -> String {
+    match found {
+        Encryption::SseKms { key, .. } | Encryption::DsseKms { key } => {
+            let key = key.as_deref().unwrap_or("a key that it does not name");
+            format!("{} under {key}", found.mode())
+        }
+        Encryption::NotSse | Encryption::SseS3 | Encryption::SseC { .. } => {
+            found.mode().to_string()
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use commands::execute;
@@ -210,7 +211,7 @@ pub struct StoreArgs {
     #[arg(long, env = "RESEAL_PROFILE", value_name = "NAME")]
     pub profile: Option<String>,
     /// Address buckets by path: https://host/bucket/key.
-    #[arg(long, env = "RESEAL_PATH_STYLE", action = ArgAction::SetTrue)]
+    #[arg(long, env = "RESEAL_PATH_STYLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub path_style: bool,
 }
 

@@ -1,9 +1,10 @@
 //! What is true of the whole bucket, asked once before any object is touched.
 
 use super::source::patiently;
+use crate::encryption::Target;
 use crate::event::Event;
 use crate::retry::{self, Verdict};
-use crate::s3::{AclState, S3};
+use crate::s3::{AclState, ObjectLock, S3};
 use crate::s3_error::{S3Error, UNREADABLE_ANSWER};
 use crate::task::BucketFacts;
 
@@ -15,7 +16,7 @@ use crate::task::BucketFacts;
 pub async fn ask(s3: &S3, bucket: &str, emit: &dyn Fn(Event<'_>)) -> Result<BucketFacts, S3Error> {
     let acls = patiently(async || known(s3.acl_state(bucket).await)).await?;
     let acls = acls.unwrap_or(AclState::Unknown);
-    let object_lock = patiently(async || known(s3.object_lock_enabled(bucket).await)).await?;
+    let object_lock = patiently(async || known(s3.object_lock(bucket).await)).await?;
     let warning = match acls {
         AclState::Disabled => None,
         AclState::Enabled => Some(
@@ -30,11 +31,14 @@ pub async fn ask(s3: &S3, bucket: &str, emit: &dyn Fn(Event<'_>)) -> Result<Buck
     if let Some(message) = warning {
         emit(Event::Warning { message });
     }
-    let warning = match object_lock {
-        Some(false) => None,
-        Some(true) => Some(
+    let warning = match &object_lock {
+        Some(ObjectLock::Disabled) => None,
+        Some(ObjectLock::Enabled) => Some(
             "the bucket has Object Lock: two more requests for each object, and objects under retention or legal hold are \
              refused, because a copy would not carry them",
+        ),
+        Some(ObjectLock::DefaultRetention) => Some(
+            "the bucket puts every new object under retention: all rewrites are refused, because the copy would be locked",
         ),
         None => Some(
             "whether the bucket has Object Lock could not be asked (s3:GetBucketObjectLockConfiguration): an object is only \
@@ -47,8 +51,24 @@ pub async fn ask(s3: &S3, bucket: &str, emit: &dyn Fn(Event<'_>)) -> Result<Buck
     Ok(BucketFacts {
         name: bucket.to_owned(),
         acls,
-        object_lock: object_lock.unwrap_or(false),
+        object_lock: object_lock.unwrap_or(ObjectLock::Disabled),
     })
+}
+
+/// Which key the target's alias stands for; `None` where the store doesn't tell.
+///
+/// # Errors
+/// What every object would meet too: the key is disabled or unknown, nobody answers.
+pub async fn resolve_key(
+    s3: &S3,
+    bucket: &str,
+    target: &Target,
+) -> Result<Option<String>, S3Error> {
+    let answer = patiently(async || match s3.resolve_kms_key(bucket, target).await {
+        Err(error) if error.code.starts_with("KMS.") => Ok(Err(error)),
+        answer => known(answer).map(|key| Ok(key.flatten())),
+    });
+    answer.await?
 }
 
 /// An answer; `None` where the store won't or can't say, which is its right. That it is busy or in trouble is no answer.

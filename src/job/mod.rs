@@ -13,11 +13,13 @@ mod spec;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::sync::watch;
 
+use open::Opened;
 pub use spec::{JobFile, JobSpec};
 
 use crate::config::JobConfig;
@@ -26,13 +28,16 @@ use crate::engine::{self, End, EngineError};
 use crate::error::Error;
 use crate::event::Event;
 use crate::exit::Exit;
+use crate::human;
+use crate::journal::{Record, Replay, StateDir, StateError, Writer};
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::s3::S3;
+use crate::s3_error::S3Error;
 use crate::shutdown::{Shutdown, Urgency};
 use crate::summary::{Collector, Summary};
-use crate::task::{Context, Learnt};
+use crate::task::{BucketFacts, Context, Learnt};
 
 /// A run that got as far as to have a summary.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ pub struct Done {
 /// Runs a job until it is complete, fails or is asked to stop.
 ///
 /// # Errors
-/// What kept it from running at all or from going on: the manifest, the state, the report.
+/// What kept it from running at all or from going on: the manifest, the state.
 pub async fn run(
     config: JobConfig,
     progress: Progress,
@@ -70,114 +75,19 @@ pub async fn run(
         collector: Collector::new(),
     });
     let emit = |event: Event<'_>| listeners.borrow_mut().on(&event);
-
-    let opened = tokio::select! {
-        opened = open::open(&config, &s3, &emit) => opened?,
-        () = asked_to_stop(&mut shutdown) => {
-            return Err(Error::new(Exit::Interrupted, "interrupted while preparing; nothing was changed"));
-        }
+    let run = Run {
+        config: &config,
+        s3: &s3,
+        emit: &emit,
     };
-    let job = Arc::new(opened.job);
-    let state = opened.state;
-    let (before, mut journal) = state.journal(&job.job_id)?;
-    let before = Arc::new(before);
-    emit(Event::Started {
-        total: job.prepared.rows,
-        before: &before.tally,
-    });
-    tracing::info!(
-        "job {}: {} rows in {}, {} settled, state in {}",
-        job.job_id,
-        job.prepared.rows,
-        job.prepared.bucket,
-        before.settled.len(),
-        state.path().display()
-    );
 
-    if before.settled_twice > 0 {
-        emit(Event::Warning {
-            message: "the journal has rows that were settled twice; the first record of each counts",
-        });
-    }
-    if config.target.kms().is_some_and(|kms| kms.context.is_some()) {
-        emit(Event::Warning {
-            message: "S3 does not show an object's encryption context: what is under the key already is skipped, whatever its \
-                      context is",
-        });
-    }
-    let limiter = Limiter::new(config.rate);
-    let mut source_keys = config.source_keys.clone();
-    if let Target::SseC(key) = &config.target {
-        // What is under the target already shows itself only to the target's key.
-        source_keys.push(key.clone());
-    }
-    let is_settled = before.settled.len() == job.prepared.rows;
-    let end = if is_settled {
-        Ok(End::Complete)
-    } else {
-        let facts = tokio::select! {
-            facts = bucket::ask(&s3, &job.prepared.bucket, &emit) => facts.map_err(End::Fault),
-            () = asked_to_stop(&mut shutdown) => Err(End::Interrupted),
-        };
-        match facts {
-            Err(end) => Ok(end),
-            Ok(bucket) => {
-                let ctx = Context {
-                    s3: &s3,
-                    bucket: &bucket,
-                    source_keys: &source_keys,
-                    limiter: &limiter,
-                    emit: &emit,
-                    target: RefCell::new(resolved(
-                        config.target.clone(),
-                        before.resolved_key.clone(),
-                    )),
-                    rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
-                    learnt: Learnt::default(),
-                    draining: watch::Sender::new(false),
-                };
-                let rows = feed::start(
-                    s3.clone(),
-                    state.path(),
-                    Arc::clone(&job),
-                    Arc::clone(&before),
-                );
-                engine::run(
-                    &ctx,
-                    config.settings,
-                    rows,
-                    &before,
-                    &mut journal,
-                    shutdown.clone(),
-                )
-                .await
-            }
-        }
-    };
-    // What has ended gets to the disk whatever the end is: it need not be looked at again then.
-    let closed = journal.close();
-    let end = match end {
-        Ok(end) => end,
-        Err(EngineError::Feed(error)) => return Err(error),
-        Err(EngineError::State(error)) => return Err((*error).clone().into()),
-        Err(EngineError::JournalGone) => {
-            return Err(Error::new(Exit::Internal, "the journal's writer has ended"));
-        }
-    };
-    closed?;
-
+    let Opened { state, job } = with_heartbeat(run.open(&mut shutdown), &emit).await?;
+    let job = Arc::new(job);
+    let end = with_heartbeat(run.rewrite(&state, &job, &mut shutdown), &emit).await?;
     let (mut exit, mut error) = judge(end, listeners.borrow().collector.tally().failed_total());
     let mut report = None;
     if exit != Exit::Interrupted {
-        let to = config.report.as_ref();
-        let written = tokio::select! {
-            written = completion::write(&s3, state.path(), &job, config.report_scope, to) => written,
-            () = asked_to_stop(&mut shutdown) => {
-                Err(Error::new(Exit::Interrupted, "interrupted before the report was written")
-                    .hint("every row is settled; the same command writes the report"))
-            }
-        };
-        match written {
+        match with_heartbeat(run.report(&state, &job, &mut shutdown), &emit).await {
             Ok(manifest) => report = Some(manifest),
             // What made the job fail is the news then.
             Err(_) if error.is_some() => {}
@@ -207,6 +117,206 @@ pub async fn run(
         summary,
         error,
     })
+}
+
+/// What the stages of a run share.
+struct Run<'a> {
+    config: &'a JobConfig,
+    s3: &'a S3,
+    emit: &'a dyn Fn(Event<'_>),
+}
+
+impl Run<'_> {
+    /// Opens the state, and prepares the manifest where no earlier run has.
+    async fn open(&self, shutdown: &mut Shutdown) -> Result<Opened, Error> {
+        tokio::select! {
+            opened = open::open(self.config, self.s3, self.emit) => opened,
+            () = asked_to_stop(shutdown) => {
+                Err(Error::new(Exit::Interrupted, "interrupted while preparing; nothing was changed"))
+            }
+        }
+    }
+
+    /// Replays the journal and runs what is not settled.
+    async fn rewrite(
+        &self,
+        state: &StateDir,
+        job: &Arc<JobFile>,
+        shutdown: &mut Shutdown,
+    ) -> Result<End, Error> {
+        let (before, mut journal) = state.journal(&job.job_id)?;
+        let before = Arc::new(before);
+        self.begin(state, job, &before);
+        let end = if before.settled.len() == job.prepared.rows {
+            Ok(End::Complete)
+        } else {
+            let asked = tokio::select! {
+                asked = bucket::ask(self.s3, &job.prepared.bucket, self.emit) => asked.map_err(End::Fault),
+                () = asked_to_stop(shutdown) => Err(End::Interrupted),
+            };
+            match asked {
+                Err(end) => Ok(end),
+                Ok(facts) => {
+                    self.engine(state, job, &before, &mut journal, &facts, shutdown)
+                        .await
+                }
+            }
+        };
+        // What has ended gets to the disk whatever the end is: it need not be looked at again then.
+        let closed = journal.close();
+        match end {
+            Ok(end) => closed.map(|()| end).map_err(Error::from),
+            Err(EngineError::Feed(error)) => Err(error),
+            Err(EngineError::State(error)) => Err(StateError::clone(&error).into()),
+            Err(gone @ EngineError::JournalGone) => {
+                Err(Error::new(Exit::Internal, gone.to_string()))
+            }
+        }
+    }
+
+    /// Tells how things stand before the first row.
+    fn begin(&self, state: &StateDir, job: &JobFile, before: &Replay) {
+        (self.emit)(Event::Started {
+            total: job.prepared.rows,
+            before: &before.tally,
+        });
+        tracing::info!(
+            "job {}: {} in {}, {} settled, state in {}",
+            job.job_id,
+            human::count_of(job.prepared.rows, "row"),
+            job.prepared.bucket,
+            before.settled.len(),
+            state.path().display()
+        );
+        if before.settled_twice > 0 {
+            (self.emit)(Event::Warning {
+                message: "the journal has rows that were settled twice; the first record of each counts",
+            });
+        }
+        if self
+            .config
+            .target
+            .kms()
+            .is_some_and(|kms| kms.context.is_some())
+        {
+            (self.emit)(Event::Warning {
+                message: "S3 does not show an object's encryption context: what is under the key already is skipped, \
+                          whatever its context is",
+            });
+        }
+    }
+
+    async fn engine(
+        &self,
+        state: &StateDir,
+        job: &Arc<JobFile>,
+        before: &Arc<Replay>,
+        journal: &mut Writer,
+        facts: &BucketFacts,
+        shutdown: &Shutdown,
+    ) -> Result<End, EngineError> {
+        let limiter = Limiter::new(self.config.rate);
+        let mut source_keys = self.config.source_keys.clone();
+        if let Target::SseC(key) = &self.config.target {
+            // What is under the target already shows itself only to the target's key.
+            source_keys.push(key.clone());
+        }
+        let target = match self.resolved_target(before, journal, &facts.name).await {
+            Ok(target) => target,
+            Err(error) => return Ok(End::Fault(error)),
+        };
+        let ctx = Context {
+            s3: self.s3,
+            bucket: facts,
+            source_keys: &source_keys,
+            limiter: &limiter,
+            emit: self.emit,
+            target: RefCell::new(target),
+            rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+            learnt: Learnt::default(),
+            draining: watch::Sender::new(false),
+        };
+        let rows = feed::start(
+            self.s3.clone(),
+            state.path(),
+            Arc::clone(job),
+            Arc::clone(before),
+        );
+        engine::run(
+            &ctx,
+            self.config.settings,
+            rows,
+            before,
+            journal,
+            shutdown.clone(),
+        )
+        .await
+    }
+
+    /// The target with the key that its alias stands for: as the journal has it, else as the store tells it. Before any row,
+    /// so that "under the target already" can be told from the first object on.
+    ///
+    /// # Errors
+    /// A fault that every object would meet, such as a key that is disabled.
+    async fn resolved_target(
+        &self,
+        before: &Replay,
+        journal: &mut Writer,
+        bucket: &str,
+    ) -> Result<Target, S3Error> {
+        let mut target = self.config.target.clone();
+        let (Target::SseKms(kms) | Target::DsseKms(kms)) = &mut target else {
+            return Ok(target);
+        };
+        kms.resolved = before.resolved_key.clone();
+        if !kms.needs_resolving() {
+            return Ok(target);
+        }
+        match bucket::resolve_key(self.s3, bucket, &self.config.target).await? {
+            Some(arn) => {
+                journal.append(&Record::KeyResolved { arn: arn.clone() });
+                kms.resolved = Some(arn);
+            }
+            None => (self.emit)(Event::Warning {
+                message: "the store does not tell beforehand which key the target's alias stands for: the first rewrite will, \
+                          and an object that is under that key already may be rewritten for it",
+            }),
+        }
+        Ok(target)
+    }
+
+    /// Writes the report of what is settled.
+    async fn report(
+        &self,
+        state: &StateDir,
+        job: &JobFile,
+        shutdown: &mut Shutdown,
+    ) -> Result<String, Error> {
+        let (scope, to) = (self.config.report_scope, self.config.report.as_ref());
+        tokio::select! {
+            written = completion::write(self.s3, state.path(), job, scope, to) => written,
+            () = asked_to_stop(shutdown) => {
+                Err(Error::new(Exit::Interrupted, "interrupted before the report was written")
+                    .hint("what is settled is kept; the same command writes the report"))
+            }
+        }
+    }
+}
+
+/// Between two events that say nothing but that time passes.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Does `work`, and lets the listeners know meanwhile that time passes, although nothing may happen.
+async fn with_heartbeat<T>(work: impl Future<Output = T>, emit: &dyn Fn(Event<'_>)) -> T {
+    let mut work = std::pin::pin!(work);
+    let mut beats = tokio::time::interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut work => return result,
+            _ = beats.tick() => emit(Event::Heartbeat),
+        }
+    }
 }
 
 /// Everybody who is told. They don't know each other, nor who tells them.
@@ -245,13 +355,6 @@ fn judge(end: End, failed_rows: u64) -> (Exit, Option<Error>) {
             (error.exit, Some(error))
         }
     }
-}
-
-fn resolved(mut target: Target, key: Option<String>) -> Target {
-    if let Target::SseKms(kms) | Target::DsseKms(kms) = &mut target {
-        kms.resolved = key;
-    }
-    target
 }
 
 /// Resolves when the process is asked to stop, in whatever way.

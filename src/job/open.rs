@@ -47,6 +47,7 @@ async fn open_at(
 ) -> Result<Opened, Error> {
     // The manifest first: one that is not there leaves nothing behind.
     let source = source::identify(s3, &config.manifest).await?;
+    refuse_foreign(path)?;
     let state = StateDir::open(path)?;
     if let Some(job) = state.read_job()? {
         return reopen(state, job, config, &spec, source, s3, emit).await;
@@ -56,6 +57,28 @@ async fn open_at(
     let job = JobFile::new(spec, source, parts, prepared);
     state.write_job(&job)?;
     Ok(Opened { state, job })
+}
+
+/// A folder with somebody else's files is no state.
+fn refuse_foreign(path: &Path) -> Result<(), Error> {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return Ok(());
+    };
+    let names: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.file_name())
+        .take(STATES_MAX)
+        .collect();
+    // A volume of its own comes with a lost+found.
+    let is_free = names.iter().all(|name| name == "lost+found");
+    if is_free || names.iter().any(|name| name == "lock") {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "{} is not empty and holds no state",
+        path.display()
+    ))
+    .hint("give --state a folder of its own, a new or an empty one"))
 }
 
 /// A state that has a job: it must be this one.

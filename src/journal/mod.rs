@@ -171,6 +171,16 @@ pub enum StateError {
     },
 }
 
+/// What trying again does not help.
+fn is_refused(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::NotADirectory
+    )
+}
+
 impl StateError {
     /// How the command ends.
     pub fn exit(&self) -> Exit {
@@ -179,6 +189,7 @@ impl StateError {
             | Self::OtherJob { .. }
             | Self::Damaged { .. }
             | Self::Newer { .. } => Exit::State,
+            Self::Io { source, .. } if is_refused(source.kind()) => Exit::Usage,
             Self::Full { .. } | Self::Io { .. } => Exit::Internal,
         }
     }

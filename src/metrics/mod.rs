@@ -104,6 +104,7 @@ impl Metrics {
             Event::Throttled { by } => self.count(&table::THROTTLES, &[by.name()]),
             Event::Settled { outcome, .. } => self.settle(outcome, now),
             Event::Draining { .. } => self.enter(RunState::Draining),
+            Event::Heartbeat => {}
             Event::Warning { .. } => self.count(&table::WARNINGS, &[]),
             Event::Finished => self.finish(),
         }

@@ -69,7 +69,7 @@ impl View {
                 return self.warning_line(message);
             }
             Event::Finished => self.phase = Phase::Finished,
-            Event::Found { .. } | Event::Request { .. } => {}
+            Event::Found { .. } | Event::Request { .. } | Event::Heartbeat => {}
         }
         None
     }

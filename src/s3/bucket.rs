@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, ObjectOwnership, Permission};
+use aws_sdk_s3::types::{
+    ObjectLockLegalHoldStatus, ObjectOwnership, Permission, ServerSideEncryption,
+};
 
 use super::{S3, answer};
+use crate::encryption::Target;
 use crate::event::Operation;
 use crate::s3_error::S3Error;
+
+/// Key of the upload that is created and aborted to learn a KMS key's name. No object ever has it.
+const SCRATCH_KEY: &str = ".reseal-resolves-its-key";
 
 /// How long a question about a bucket may take.
 const BUCKET_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,6 +29,17 @@ pub enum AclState {
     Enabled,
     /// The store would not or could not say.
     Unknown,
+}
+
+/// What a bucket's Object Lock does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectLock {
+    /// There is none.
+    Disabled,
+    /// Objects may be under retention or legal hold.
+    Enabled,
+    /// Every new object comes under retention.
+    DefaultRetention,
 }
 
 /// An object's grants.
@@ -69,28 +86,66 @@ impl S3 {
         })
     }
 
-    /// GetObjectLockConfiguration: whether the bucket has Object Lock.
+    /// GetObjectLockConfiguration.
     ///
     /// # Errors
     /// What the store answered, where that is not about Object Lock.
-    pub async fn object_lock_enabled(&self, bucket: &str) -> Result<bool, S3Error> {
+    pub async fn object_lock(&self, bucket: &str) -> Result<ObjectLock, S3Error> {
         const OPERATION: &str = "GetObjectLockConfiguration";
-        let answer = answer(
-            BUCKET_TIMEOUT,
-            OPERATION,
-            self.client
-                .get_object_lock_configuration()
-                .bucket(bucket)
-                .send(),
-        )
-        .await;
-        match answer {
-            Ok(answer) => Ok(answer
-                .object_lock_configuration()
-                .is_some_and(|lock| lock.object_lock_enabled().is_some())),
-            Err(error) if error.code == "ObjectLockConfigurationNotFoundError" => Ok(false),
-            Err(error) => Err(error),
+        let request = self.client.get_object_lock_configuration().bucket(bucket);
+        let lock = match answer(BUCKET_TIMEOUT, OPERATION, request.send()).await {
+            Ok(answer) => answer.object_lock_configuration,
+            Err(error) if error.code == "ObjectLockConfigurationNotFoundError" => None,
+            Err(error) => return Err(error),
+        };
+        Ok(match lock {
+            Some(lock)
+                if lock
+                    .rule()
+                    .is_some_and(|rule| rule.default_retention().is_some()) =>
+            {
+                ObjectLock::DefaultRetention
+            }
+            Some(lock) if lock.object_lock_enabled().is_some() => ObjectLock::Enabled,
+            _ => ObjectLock::Disabled,
+        })
+    }
+
+    /// Lets the store say which key a KMS target stands for: by an upload that is created under it and aborted at once, so that no
+    /// object comes into being. `None` where the store does not say.
+    ///
+    /// # Errors
+    /// What the store answered to the creation.
+    pub async fn resolve_kms_key(
+        &self,
+        bucket: &str,
+        target: &Target,
+    ) -> Result<Option<String>, S3Error> {
+        const OPERATION: &str = "CreateMultipartUpload";
+        let mode = match target {
+            Target::SseKms(_) => ServerSideEncryption::AwsKms,
+            Target::DsseKms(_) => ServerSideEncryption::AwsKmsDsse,
+            Target::SseS3 | Target::SseC(_) => return Ok(None),
+        };
+        let create = self
+            .client
+            .create_multipart_upload()
+            .bucket(bucket)
+            .key(SCRATCH_KEY);
+        let create = create
+            .server_side_encryption(mode)
+            .set_ssekms_key_id(target.kms().and_then(|kms| kms.key_id.clone()));
+        let created = answer(BUCKET_TIMEOUT, OPERATION, create.send()).await?;
+        if let Some(id) = created.upload_id() {
+            let abort = self.client.abort_multipart_upload().bucket(bucket);
+            let abort = abort.key(SCRATCH_KEY).upload_id(id);
+            // An upload without parts that stays costs nothing, and the bucket's lifecycle removes it.
+            let _ = answer(BUCKET_TIMEOUT, "AbortMultipartUpload", abort.send()).await;
         }
+        Ok(created
+            .ssekms_key_id()
+            .filter(|key| !key.is_empty())
+            .map(str::to_owned))
     }
 
     /// GetObjectRetention of the current version: whether it has any. HEAD shows it only to those who may read it.

@@ -8,7 +8,9 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use crate::s3_error::{CREDENTIALS_UNAVAILABLE, NO_ANSWER, NOT_SENT, S3Error, UNREADABLE_ANSWER};
+use crate::s3_error::{
+    CREDENTIALS_UNAVAILABLE, DELETE_MARKER, NO_ANSWER, NOT_SENT, S3Error, UNREADABLE_ANSWER,
+};
 
 /// Most links of an error's chain of causes that are told.
 const CAUSES_MAX: usize = 8;
@@ -50,6 +52,10 @@ where
             causes(&error),
         ),
         _ => (NO_ANSWER.to_owned(), causes(&error)),
+    };
+    let code = match header("x-amz-delete-marker") {
+        Some("true") => DELETE_MARKER.to_owned(),
+        _ => code,
     };
     S3Error {
         operation,

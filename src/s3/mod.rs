@@ -24,7 +24,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-pub use bucket::{AclState, ObjectGrants};
+pub use bucket::{AclState, ObjectGrants, ObjectLock};
 pub use object::{Copied, Copy};
 pub use transfer::{Fetched, UPLOAD_PART_BYTES};
 

@@ -129,13 +129,13 @@ impl S3 {
             Target::SseS3 => request.server_side_encryption(ServerSideEncryption::Aes256),
             Target::SseKms(kms) => request
                 .server_side_encryption(ServerSideEncryption::AwsKms)
-                .set_ssekms_key_id(kms.key_id.clone())
+                .set_ssekms_key_id(kms.key_to_send())
                 .set_ssekms_encryption_context(kms.context_base64())
                 // Always sent: what S3 does when it is left out is disputed (a bucket key cuts KMS requests by up to 99 %).
                 .bucket_key_enabled(kms.bucket_key.unwrap_or(true)),
             Target::DsseKms(kms) => request
                 .server_side_encryption(ServerSideEncryption::AwsKmsDsse)
-                .set_ssekms_key_id(kms.key_id.clone())
+                .set_ssekms_key_id(kms.key_to_send())
                 .set_ssekms_encryption_context(kms.context_base64()),
             Target::SseC(key) => request
                 .sse_customer_algorithm(SSE_C_ALGORITHM)

@@ -115,18 +115,33 @@ async fn what_every_object_would_meet_is_4_and_changes_nothing() {
 #[tokio::test]
 async fn a_target_key_that_is_made_usable_lets_the_same_command_go_on() {
     let store = Store::start().await;
-    objects::put_plain(&store.client, "a", b"1").await;
-    let arn = store.add_kms_key(None);
-    let job = store
-        .job(&["a", "gone"])
-        .args("--to sse-kms --kms-key-id")
-        .args(&arn);
-    admin::set_key_state(store.data(), &arn, KeyState::Disabled).expect("disabled");
-    job.run().expect(4);
-    admin::set_key_state(store.data(), &arn, KeyState::Enabled).expect("enabled");
-    let run = job.run().expect(3);
-    assert_eq!((run.count("succeeded"), run.count("failed")), (1, 1));
-    assert_eq!(store.copies().get("a"), Some(&1));
+    let old = store.add_kms_key(None);
+    for (number, alias) in [None, Some("alias/target")].into_iter().enumerate() {
+        let plain = format!("plain/{number}");
+        objects::put_plain(&store.client, &plain, b"1").await;
+        // Its own key is another that may be the one that is meant by "disabled".
+        let under_old = format!("kms/{number}");
+        objects::put(&store.client, &under_old, b"2", &Under::Kms(old.clone())).await;
+        let arn = store.add_kms_key(alias);
+        let name = alias.unwrap_or(&arn);
+        for keys in [vec![under_old.as_str()], vec![&plain, &under_old, "gone"]] {
+            let job = store
+                .job(&keys)
+                .args("--to sse-kms --kms-key-id")
+                .args(name);
+            admin::set_key_state(store.data(), &arn, KeyState::Disabled).expect("disabled");
+            let run = job.run().expect(4);
+            let failures = &run.summary()["failures"];
+            assert!(failures["KMS.DisabledException"].is_null(), "{failures}");
+            if keys.len() > 1 {
+                admin::set_key_state(store.data(), &arn, KeyState::Enabled).expect("enabled");
+                let run = job.run().expect(3);
+                assert_eq!((run.count("succeeded"), run.count("failed")), (2, 1));
+            }
+        }
+        assert_eq!(store.copies().get(&plain), Some(&1));
+        assert_eq!(store.copies().get(&under_old), Some(&1));
+    }
 }
 
 #[test]

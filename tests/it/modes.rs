@@ -1,7 +1,11 @@
 //! Every mode into every mode on the embedded S3: the bytes read back with the right key and not with the wrong one, and
 //! everything else as it was.
 
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled,
+    ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockRetentionMode, ObjectLockRule,
+    VersioningConfiguration,
+};
 
 use crate::support::objects::{self, SseC, Under};
 use crate::support::{BUCKET, Job, Store};
@@ -236,9 +240,10 @@ async fn a_versioned_bucket_gets_one_more_version_and_old_ones_stay_as_they_are(
         "{BUCKET},k,{}\n{BUCKET},k,{}\n{BUCKET},gone,\n",
         before[0], before[1]
     ));
-    let run = job.run().expect(3);
+    let run = job.run().expect(0);
     assert_eq!(run.summary()["skips"]["noncurrent-version"], 1);
-    assert_eq!((run.count("succeeded"), run.count("failed")), (1, 1));
+    assert_eq!(run.summary()["skips"]["delete-marker"], 1);
+    assert_eq!((run.count("succeeded"), run.count("failed")), (1, 0));
     let after = versions().await;
     assert_eq!(after[1..], before[..]);
     for (version, body, under) in [
@@ -269,14 +274,14 @@ async fn an_alias_is_its_key_and_what_is_under_it_is_skipped() {
         .args("--to sse-kms --kms-key-id alias/mine")
         .run()
         .expect(0);
-    assert!(run.count("succeeded") >= 2);
+    assert_eq!((run.count("succeeded"), run.count("skipped")), (2, 1));
     for key in ["there", "other", "plain"] {
         let head = objects::head(&store.client, key, None).await;
         assert!(Under::Kms(arn.clone()).is_shown_by(&head), "{key}");
         assert!(store.copies().get(key).is_none_or(|copies| *copies == 1));
     }
     let id = arn.rsplit('/').next().expect("an id");
-    for name in [arn.as_str(), id] {
+    for name in [arn.as_str(), id, "alias/mine"] {
         let run = job()
             .args("--to sse-kms --kms-key-id")
             .args(name)
@@ -284,6 +289,53 @@ async fn an_alias_is_its_key_and_what_is_under_it_is_skipped() {
             .expect(0);
         assert_eq!(run.count("skipped"), 3, "{name}");
     }
+    // Nothing is left of the question which key the alias is.
+    let uploads = store.client.list_multipart_uploads().bucket(BUCKET);
+    assert_eq!(uploads.send().await.expect("a list").uploads(), []);
+    // The AWS-managed key has no name on the command line at all.
+    for expected in [(3, 0), (0, 3)] {
+        let run = job().args("--to sse-kms").run().expect(0);
+        assert_eq!((run.count("succeeded"), run.count("skipped")), expected);
+    }
+}
+
+/// Bucket-wide locks are made through requests that set them, as somebody would.
+#[tokio::test]
+async fn what_object_lock_holds_is_refused_and_nothing_comes_under_it() {
+    let store = Store::without_bucket();
+    let bucket = store.client.create_bucket().bucket(BUCKET);
+    let bucket = bucket.object_lock_enabled_for_bucket(true);
+    bucket.send().await.expect("a bucket");
+    for key in ["free", "held", "late"] {
+        objects::put_plain(&store.client, key, key.as_bytes()).await;
+    }
+    let hold = ObjectLockLegalHold::builder().status(ObjectLockLegalHoldStatus::On);
+    let put = store
+        .client
+        .put_object_legal_hold()
+        .bucket(BUCKET)
+        .key("held");
+    put.legal_hold(hold.build()).send().await.expect("held");
+    let arn = store.add_kms_key(None);
+    let job = |keys: &[&str]| store.job(keys).args("--to sse-kms --kms-key-id").args(&arn);
+    let run = job(&["free", "held"]).run().expect(3);
+    assert_eq!(run.summary()["failures"]["ObjectLocked"], 1);
+    assert_eq!(run.count("succeeded"), 1);
+    assert_eq!(store.copies().get("held"), None);
+
+    let retention = DefaultRetention::builder()
+        .mode(ObjectLockRetentionMode::Compliance)
+        .days(3_650);
+    let rule = ObjectLockRule::builder().default_retention(retention.build());
+    let lock = ObjectLockConfiguration::builder()
+        .object_lock_enabled(ObjectLockEnabled::Enabled)
+        .rule(rule.build());
+    let put = store.client.put_object_lock_configuration().bucket(BUCKET);
+    let put = put.object_lock_configuration(lock.build());
+    put.send().await.expect("configured");
+    let run = job(&["late"]).run().expect(3);
+    assert_eq!(run.summary()["failures"]["BucketDefaultRetention"], 1);
+    assert_eq!(store.copies().get("late"), None);
 }
 
 #[tokio::test]
