@@ -188,6 +188,11 @@ impl Run<'_> {
             before.settled.len(),
             state.path().display()
         );
+        if job.prepared.rows > 0 && before.settled.len() == job.prepared.rows {
+            (self.emit)(Event::Warning {
+                message: "earlier runs have settled every row: no object is looked at again; for that, give another --state",
+            });
+        }
         if before.settled_twice > 0 {
             (self.emit)(Event::Warning {
                 message: "the journal has rows that were settled twice; the first record of each counts",
