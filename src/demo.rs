@@ -165,17 +165,21 @@ impl fmt::Display for Shown {
         }
         writeln!(f, "\n{}", self.done.summary.to_string().trim_end())?;
         let folder = self.folder.display();
+        // As it was called, so that the lines can be typed as they stand.
+        let reseal = std::env::args()
+            .next()
+            .unwrap_or_else(|| "reseal".to_owned());
         write!(
             f,
             "\nLook around in {folder}:\n  \
              inventory/   the manifest that was run\n  \
              report/      the completion report, as S3 Batch Operations writes it\n  \
-             state/       the journal: reseal status --state {folder}/state\n  \
+             state/       the journal: {reseal} status --state {folder}/state\n  \
              s3/          the objects, encrypted, and the keys\n\n\
              Try next:\n  \
-             reseal local-s3 serve --data {folder}/s3\n  \
-             reseal local-s3 keys --data {folder}/s3\n  \
-             reseal local-s3 keys --data {folder}/s3 disable {NEW_KEY}    (key {key}; now GETs fail)",
+             {reseal} local-s3 serve --data {folder}/s3\n  \
+             {reseal} local-s3 keys --data {folder}/s3\n  \
+             {reseal} local-s3 keys --data {folder}/s3 disable {NEW_KEY}    (key {key}; now GETs fail)",
             key = self.new_key
         )
     }

@@ -106,7 +106,7 @@ pub struct RunArgs {
     /// The store.
     #[command(flatten)]
     pub store: StoreArgs,
-    /// Where progress is kept: a folder of this job alone [default: .reseal/<job id>].
+    /// Where progress is kept: a folder of this job alone [default: .reseal/JOB-ID].
     #[arg(
         long,
         env = "RESEAL_STATE",

@@ -1,6 +1,6 @@
 //! How a run is told to the person who started it: a bar on a terminal, a line every few seconds elsewhere.
 //!
-//! [`View`](view::View) folds the events and finds the words; this file decides where they go and when. Lines go through
+//! `view::View` folds the events and finds the words; this file decides where they go and when. Lines go through
 //! `tracing`, or above the bar where there is one, so that they never cut through it. A bar redraws itself on a thread of
 //! its own and so shows a stall; a line is written when an event comes and one is due.
 
