@@ -15,7 +15,7 @@ use crate::s3_error::{EMPTY_ANSWER, NOT_SENT, S3Error};
 /// Most attempts of a row's requests that failed for reasons other than throttling. At 10 % failing answers one row in
 /// 10⁸ would exhaust them.
 pub const FAULT_ATTEMPTS_MAX: u32 = 8;
-/// Most throttled attempts of a row's requests: with [`BACKOFF_MAX`] about eight minutes of a store that says no.
+/// Most throttled attempts of a row's requests: with [`BACKOFF_MAX`] some ten minutes of a store that says no.
 pub const THROTTLE_ATTEMPTS_MAX: u32 = 50;
 /// Most times that a row is planned anew because its object changed between the look and the rewrite.
 pub const CONFLICTS_MAX: u32 = 4;

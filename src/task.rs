@@ -104,7 +104,7 @@ impl Context<'_> {
 /// Runs one row. `doubtful`: an earlier run had started it and not settled it.
 ///
 /// # Errors
-/// A fault that every object would meet; the row stays unsettled then.
+/// Why the row stays unsettled.
 pub async fn run(
     ctx: &Context<'_>,
     entry: &ManifestEntry,

@@ -242,7 +242,7 @@ fn signals() -> Result<Shutdown, Error> {
     shutdown::on_signals().map_err(|error| Error::io("cannot listen for signals", &error))
 }
 
-/// One thread for everything that waits: two would cost a third more CPU for each request.
+/// One thread for everything that waits: more of them cost more CPU for each request than they bring.
 fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

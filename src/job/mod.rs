@@ -226,7 +226,12 @@ impl Run<'_> {
             // What is under the target already shows itself only to the target's key.
             source_keys.push(key.clone());
         }
-        let target = match self.resolved_target(before, journal, &facts.name).await {
+        let mut stop = shutdown.clone();
+        let resolved = tokio::select! {
+            resolved = self.resolved_target(before, journal, &facts.name) => resolved,
+            () = asked_to_stop(&mut stop) => return Ok(End::Interrupted),
+        };
+        let target = match resolved {
             Ok(target) => target,
             Err(error) => return Ok(End::Fault(error)),
         };
