@@ -19,18 +19,51 @@ pub enum Operation {
     GetObjectRetention,
     /// The look at an object's legal hold, in buckets with Object Lock.
     GetObjectLegalHold,
-    /// The rewrite.
+    /// The rewrite by one request.
     CopyObject,
+    /// The rewrite in place: the data key is wrapped anew.
+    UpdateObjectEncryption,
+    /// Begins a rewrite in parts.
+    CreateMultipartUpload,
+    /// Rewrites one part.
+    UploadPartCopy,
+    /// Puts the parts in the object's place.
+    CompleteMultipartUpload,
+    /// Gives a rewrite in parts up.
+    AbortMultipartUpload,
+    /// Asks which parts an interrupted rewrite has.
+    ListParts,
+    /// The look at an object's tags, where they have to be sent again.
+    GetObjectTagging,
+    /// The look at an object's annotations, where a rewrite would lose them.
+    ListObjectAnnotations,
+    /// Reads an object back.
+    GetObject,
+    /// The look at all versions of a key.
+    ListObjectVersions,
+    /// Puts a delete marker back, or removes a version that was superseded.
+    DeleteObject,
 }
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 16] = [
         Self::HeadObject,
         Self::GetObjectAcl,
         Self::GetObjectRetention,
         Self::GetObjectLegalHold,
         Self::CopyObject,
+        Self::UpdateObjectEncryption,
+        Self::CreateMultipartUpload,
+        Self::UploadPartCopy,
+        Self::CompleteMultipartUpload,
+        Self::AbortMultipartUpload,
+        Self::ListParts,
+        Self::GetObjectTagging,
+        Self::ListObjectAnnotations,
+        Self::GetObject,
+        Self::ListObjectVersions,
+        Self::DeleteObject,
     ];
 
     /// S3's name for it.
@@ -41,6 +74,17 @@ impl Operation {
             Self::GetObjectRetention => "GetObjectRetention",
             Self::GetObjectLegalHold => "GetObjectLegalHold",
             Self::CopyObject => "CopyObject",
+            Self::UpdateObjectEncryption => "UpdateObjectEncryption",
+            Self::CreateMultipartUpload => "CreateMultipartUpload",
+            Self::UploadPartCopy => "UploadPartCopy",
+            Self::CompleteMultipartUpload => "CompleteMultipartUpload",
+            Self::AbortMultipartUpload => "AbortMultipartUpload",
+            Self::ListParts => "ListParts",
+            Self::GetObjectTagging => "GetObjectTagging",
+            Self::ListObjectAnnotations => "ListObjectAnnotations",
+            Self::GetObject => "GetObject",
+            Self::ListObjectVersions => "ListObjectVersions",
+            Self::DeleteObject => "DeleteObject",
         }
     }
 }

@@ -68,7 +68,10 @@
 //!   metrics crates. Nothing but [`cli`] writes to standard output, and only `main` exits.
 
 // Nouns
+pub mod bucket;
+pub mod checkpoint;
 pub mod object;
+pub mod profile;
 
 pub mod encryption;
 pub mod outcome;

@@ -30,16 +30,25 @@ pub enum TaskOutcome {
 pub enum Method {
     /// CopyObject onto itself.
     Copy,
+    /// UpdateObjectEncryption: the data key is wrapped anew, no data moves.
+    Update,
+    /// A multipart copy onto itself.
+    MultipartCopy,
+    /// All versions of the key, one after the other.
+    Restack,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 1] = [Self::Copy];
+    pub const ALL: [Self; 4] = [Self::Copy, Self::Update, Self::MultipartCopy, Self::Restack];
 
     /// The name in the summary and the metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Copy => "copy",
+            Self::Update => "update",
+            Self::MultipartCopy => "multipart-copy",
+            Self::Restack => "restack",
         }
     }
 }

@@ -13,11 +13,8 @@
 //! | everything else | `CopyInPlace` |
 
 use crate::encryption::{Encryption, Target};
-use crate::object::{COPY_OBJECT_BYTES_MAX, ManifestEntry, ObjectHead};
+use crate::object::{COPY_OBJECT_BYTES_MAX, ManifestEntry, NULL_VERSION, ObjectHead};
 use crate::outcome::{Failure, SkipReason};
-
-/// S3's id of the version that was written without versioning.
-const NULL_VERSION: &str = "null";
 
 /// What to do with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +129,7 @@ pub fn plan_object(
     if is_satisfied {
         return Plan::Skip(SkipReason::AlreadyEncrypted);
     }
-    if head.locked {
+    if head.lock.holds() {
         Plan::Refuse(Refusal::Locked)
     } else if head.archived {
         Plan::Refuse(Refusal::Archived)
@@ -157,7 +154,9 @@ pub fn needs_resolved_key(head: &ObjectHead, target: &Target) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::Known;
+    use std::collections::BTreeMap;
+
+    use crate::object::{Checksums, ContentHeaders, Known, Lock};
 
     fn entry() -> ManifestEntry {
         ManifestEntry {
@@ -177,7 +176,14 @@ mod tests {
             storage_class: None,
             website_redirect: None,
             archived: false,
-            locked: false,
+            last_modified: None,
+            headers: ContentHeaders::default(),
+            metadata: BTreeMap::new(),
+            missing_meta: 0,
+            tag_count: None,
+            lock: Lock::default(),
+            checksums: Checksums::default(),
+            parts: None,
         }
     }
 
@@ -201,11 +207,14 @@ mod tests {
                 Plan::Refuse(Refusal::TooLarge),
             ),
             (with(|h| h.archived = true), Plan::Refuse(Refusal::Archived)),
-            (with(|h| h.locked = true), Plan::Refuse(Refusal::Locked)),
+            (
+                with(|h| h.lock.legal_hold = true),
+                Plan::Refuse(Refusal::Locked),
+            ),
             // Nothing has to be copied, so nothing can be lost.
             (
                 with(|h| {
-                    h.locked = true;
+                    h.lock.legal_hold = true;
                     h.size = COPY_OBJECT_BYTES_MAX + 1;
                     h.encryption = Encryption::SseS3;
                 }),

@@ -11,22 +11,28 @@ use std::path::{Path, PathBuf};
 const FILE_LINES_MAX: usize = 700;
 
 const NOUNS: &[&str] = &[
+    "bucket",
+    "checkpoint",
     "encryption",
     "event",
     "exit",
     "object",
     "outcome",
+    "profile",
     "s3_error",
 ];
 
 /// Rooms, and what each may name beside the nouns. `*` is everything.
 const ROOMS: &[(&str, &[&str])] = &[
     // Nouns name nouns.
+    ("bucket", &[]),
+    ("checkpoint", &[]),
     ("encryption", &[]),
     ("event", &[]),
     ("exit", &[]),
     ("object", &[]),
     ("outcome", &[]),
+    ("profile", &[]),
     ("s3_error", &[]),
     // Deciding names no mechanism.
     ("manifest", &[]),

@@ -64,6 +64,9 @@ const FAILED: u8 = 0x40;
 fn method_number(method: Method) -> u8 {
     match method {
         Method::Copy => 0,
+        Method::Update => 1,
+        Method::MultipartCopy => 2,
+        Method::Restack => 3,
     }
 }
 

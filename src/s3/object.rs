@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, ServerSideEncryption, StorageClass};
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{
+    ObjectLockLegalHoldStatus, ObjectLockMode, ServerSideEncryption, StorageClass,
+};
 
 use super::{S3, answer};
 use crate::encryption::{CustomerKey, Encryption, Target};
 use crate::event::Operation;
-use crate::object::ObjectHead;
+use crate::object::{Checksums, ContentHeaders, Lock, ObjectHead, Retention};
 use crate::s3_error::{EMPTY_ANSWER, S3Error};
 
 /// How long a look may take.
@@ -73,8 +76,6 @@ impl S3 {
         let storage_class = answer
             .storage_class()
             .map(|class| class.as_str().to_owned());
-        let locked = answer.object_lock_mode().is_some()
-            || answer.object_lock_legal_hold_status() == Some(&ObjectLockLegalHoldStatus::On);
         let archived = answer.archive_status().is_some()
             || matches!(storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"));
         let restored = answer
@@ -97,7 +98,28 @@ impl S3 {
             website_redirect: answer.website_redirect_location().map(str::to_owned),
             storage_class,
             archived: archived && !restored,
-            locked,
+            last_modified: answer.last_modified().map(DateTime::secs),
+            headers: ContentHeaders {
+                content_type: answer.content_type().map(str::to_owned),
+                content_encoding: answer.content_encoding().map(str::to_owned),
+                content_disposition: answer.content_disposition().map(str::to_owned),
+                content_language: answer.content_language().map(str::to_owned),
+                cache_control: answer.cache_control().map(str::to_owned),
+                expires: answer.expires_string().map(str::to_owned),
+            },
+            missing_meta: count(answer.missing_meta()).unwrap_or(0),
+            tag_count: count(answer.tag_count()),
+            lock: Lock {
+                retention: retention(
+                    answer.object_lock_mode().map(ObjectLockMode::as_str),
+                    answer.object_lock_retain_until_date(),
+                ),
+                legal_hold: answer.object_lock_legal_hold_status()
+                    == Some(&ObjectLockLegalHoldStatus::On),
+            },
+            checksums: Checksums::default(),
+            parts: count(answer.parts_count()),
+            metadata: answer.metadata.unwrap_or_default().into_iter().collect(),
         })
     }
 
@@ -166,6 +188,17 @@ impl S3 {
             ),
         })
     }
+}
+
+fn count(number: Option<i32>) -> Option<u32> {
+    number.and_then(|number| u32::try_from(number).ok())
+}
+
+fn retention(mode: Option<&str>, until: Option<&DateTime>) -> Option<Retention> {
+    Some(Retention {
+        mode: mode?.to_owned(),
+        until_ms: until?.to_millis().ok()?,
+    })
 }
 
 /// The encryption that response headers name; `None` where they name none. A mode that we don't know (`aws:fsx`) is not ours to
