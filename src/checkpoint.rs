@@ -3,6 +3,21 @@
 //! A rewrite of one request needs none of these: the look after a crash tells everything. What takes several requests leaves
 //! something behind that only its maker knows.
 
+/// The longest upload id that can be remembered, in bytes. S3 documents no bound; the ids of known stores have up to 300.
+pub const UPLOAD_ID_BYTES_MAX: usize = 2048;
+
+/// The longest ETag that can be remembered, in bytes. S3's have 34 to 41 with their quotes.
+pub const ETAG_BYTES_MAX: usize = 256;
+
+/// The longest version id, in bytes. Source: S3 User Guide, "How S3 Versioning works": "no more than 1,024 bytes long".
+pub const VERSION_ID_BYTES_MAX: usize = 1024;
+
+/// Most versions of one key that can be remembered.
+pub const VERSIONS_MAX: usize = 1000;
+
+/// Most bytes that their ids can have together: [`VERSIONS_MAX`] of 90 bytes each. S3's have 32, UUIDs 36.
+pub const VERSIONS_BYTES_MAX: usize = 90_000;
+
 /// How far a row has come. Only the rows in flight have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checkpoint {
@@ -23,4 +38,21 @@ pub enum Checkpoint {
         /// The version that is current now.
         version_id: String,
     },
+}
+
+impl Checkpoint {
+    /// Whether it can be remembered as a whole: half of an id names something else, so what is too long is not remembered at all.
+    pub fn is_within_bounds(&self) -> bool {
+        match self {
+            Self::Upload { upload_id, etag } => {
+                upload_id.len() <= UPLOAD_ID_BYTES_MAX && etag.len() <= ETAG_BYTES_MAX
+            }
+            Self::Restack { versions } => {
+                versions.len() <= VERSIONS_MAX
+                    && versions.iter().all(|id| id.len() <= VERSION_ID_BYTES_MAX)
+                    && versions.iter().map(String::len).sum::<usize>() <= VERSIONS_BYTES_MAX
+            }
+            Self::Superseding { version_id } => version_id.len() <= VERSION_ID_BYTES_MAX,
+        }
+    }
 }

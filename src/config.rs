@@ -12,8 +12,10 @@ use std::time::Duration;
 use crate::encryption::{CustomerKey, KmsTarget, Target};
 use crate::engine::Settings;
 use crate::error::Error;
+use crate::plan::MethodChoice;
 use crate::report::Scope;
 use crate::s3::Connection;
+use crate::task;
 
 /// Largest SSE-C key file that is read, in bytes: base64 of 32 bytes with some white space.
 const KEY_FILE_BYTES_MAX: u64 = 1024;
@@ -37,12 +39,39 @@ pub struct JobConfig {
     pub report_scope: Scope,
     /// How the engine runs.
     pub settings: Settings,
+    /// How objects are rewritten.
+    pub rewriting: task::Settings,
+    /// How far the store is trusted.
+    pub trust: Trust,
     /// Writes per second.
     pub rate: Option<NonZeroU32>,
     /// Where Prometheus may ask.
     pub metrics_listen: Option<SocketAddr>,
     /// How long Prometheus may still ask after the end.
     pub metrics_linger: Duration,
+}
+
+/// How far the store is trusted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trust {
+    /// When the store is probed on scratch keys.
+    pub probe: Probe,
+    /// Objects that are read back and compared before the rest is begun; `None` is the default.
+    pub canary: Option<u64>,
+    /// Whether to go on where the store ignores conditions and nothing keeps what is overwritten.
+    pub accept_race: bool,
+}
+
+/// When the store is probed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Probe {
+    /// Where it is not AWS; on AWS for UpdateObjectEncryption alone.
+    #[default]
+    Auto,
+    /// Anywhere.
+    Always,
+    /// Nowhere: it is taken for a store that does what AWS documents, without UpdateObjectEncryption.
+    Off,
 }
 
 /// A file, a folder, or something in S3.
@@ -183,6 +212,25 @@ pub fn target(mode: TargetMode, options: TargetOptions) -> Result<Target, Error>
                 "make one with: head -c 32 /dev/urandom > key; whoever loses it loses the objects",
             )),
         },
+    }
+}
+
+/// Holds `--method` against the target.
+///
+/// # Errors
+/// UpdateObjectEncryption has SSE-KMS as its only target, and takes no encryption context.
+pub fn method_serves(method: MethodChoice, target: &Target) -> Result<(), Error> {
+    if method != MethodChoice::Update {
+        return Ok(());
+    }
+    match target {
+        Target::SseKms(kms) if kms.context.is_some() => Err(Error::usage(
+            "--method update does not go with --kms-encryption-context: UpdateObjectEncryption takes none",
+        )),
+        Target::SseKms(_) => Ok(()),
+        Target::SseS3 | Target::DsseKms(_) | Target::SseC(_) => Err(Error::usage(
+            "--method update goes with --to sse-kms only: UpdateObjectEncryption has no other target",
+        )),
     }
 }
 

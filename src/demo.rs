@@ -12,7 +12,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use md5::{Digest as _, Md5};
 
-use crate::config::{self, JobConfig, Location};
+use crate::closure::{Loss, Losses};
+use crate::config::{self, JobConfig, Location, Trust};
 use crate::encryption::{CUSTOMER_KEY_BYTES, KmsTarget, Mode, Target};
 use crate::engine::Settings;
 use crate::error::Error;
@@ -21,10 +22,12 @@ use crate::job::{self, Done};
 use crate::local_s3::admin;
 use crate::local_s3::sample::{Checked, Sample};
 use crate::local_s3::server::{LocalS3, Options};
+use crate::plan::Rules;
 use crate::progress::Progress;
 use crate::report::Scope;
 use crate::s3::{Connection, StaticCredentials};
 use crate::shutdown::Shutdown;
+use crate::task;
 
 const BUCKET: &str = "demo";
 const OLD_KEY: &str = "alias/old";
@@ -106,6 +109,15 @@ pub async fn run(
             concurrency: CONCURRENCY,
             failure_threshold_percent: 50,
         },
+        rewriting: task::Settings {
+            rules: Rules {
+                allowed: Losses::new(vec![Loss::KmsContext]),
+                ..Rules::default()
+            },
+            parts_in_flight: CONCURRENCY,
+            ..task::Settings::default()
+        },
+        trust: Trust::default(),
         rate: None,
         metrics_listen: None,
         metrics_linger: std::time::Duration::ZERO,

@@ -156,6 +156,13 @@ impl KmsTarget {
         Some(self.resolved.as_ref().unwrap_or(key_id).clone())
     }
 
+    /// The key's full ARN, no alias, where it is known: UpdateObjectEncryption takes nothing else.
+    pub fn full_arn(&self) -> Option<&str> {
+        let names = [self.resolved.as_deref(), self.key_id.as_deref()];
+        let is_arn = |name: &&str| name.starts_with("arn:") && name.contains(":key/");
+        names.into_iter().flatten().find(is_arn)
+    }
+
     /// Whether the key's name must be resolved by the store before [`is_key`](Self::is_key) can say "no" for certain.
     pub fn needs_resolving(&self) -> bool {
         self.resolved.is_none()

@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
 use crate::event::Event;
@@ -19,7 +19,7 @@ use crate::object::ManifestEntry;
 use crate::outcome::{Tally, TaskOutcome};
 use crate::s3_error::S3Error;
 use crate::shutdown::{Shutdown, Urgency};
-use crate::task::{self, Context, Unsettled};
+use crate::task::{self, Context, Note, Start, Unsettled};
 
 /// Rows that are reserved ahead of the one that is admitted next. After a crash so many are looked at as doubtful.
 const RESERVE_ROWS: u64 = 8_192;
@@ -78,103 +78,45 @@ struct Unsynced {
     outcome: TaskOutcome,
 }
 
-/// Runs `rows` until they end, a signal comes or the job fails. `before` is what earlier runs have left in the journal.
+/// Runs `rows` until they end, a signal comes or the job fails. `notes` is the other end of the context's, `before` what earlier
+/// runs have left in the journal.
 ///
 /// # Errors
 /// The manifest or the state gave out. What is on disk stays valid.
 pub async fn run(
     ctx: &Context<'_>,
     settings: Settings,
-    mut rows: Rows,
+    rows: Rows,
+    notes: mpsc::Receiver<Note>,
     before: &Replay,
     journal: &mut Writer,
-    mut shutdown: Shutdown,
+    shutdown: Shutdown,
 ) -> Result<End, EngineError> {
-    let mut durable = journal.durable();
-    let mut engine = Engine {
-        ctx,
-        settings,
-        before,
-        journal,
-        queue: VecDeque::new(),
-        unsettled: BTreeSet::new(),
-        unsynced: VecDeque::new(),
-        reserved: 0,
-        reserving: None,
-        resolved_key: ctx.resolved_key(),
-        tally: Tally::default(),
-        end: None,
+    let job = Job {
+        emit: ctx.emit,
+        resolved_key: &|| ctx.resolved_key(),
+        drain: &|| ctx.drain(),
     };
-    let mut tasks = FuturesUnordered::new();
-    let mut rows_ended = false;
-    let mut may_be_asked = true;
-    loop {
-        while let Some((entry, doubtful)) = engine.admit(tasks.len()) {
-            (ctx.emit)(Event::TaskStarted);
-            tasks.push(async move {
-                let result = task::run(ctx, &entry, doubtful).await;
-                (entry, result)
-            });
-        }
-        if tasks.is_empty() && engine.unsynced.is_empty() {
-            if let Some(end) = engine.end.take() {
-                return Ok(end);
-            }
-            if rows_ended && engine.queue.is_empty() {
-                return Ok(End::Complete);
-            }
-        }
-        tokio::select! {
-            biased;
-            changed = shutdown.changed(), if may_be_asked => {
-                // A sender that is gone can't ask for anything any more.
-                may_be_asked = changed.is_ok();
-                if may_be_asked {
-                    match *shutdown.borrow_and_update() {
-                        Urgency::None => {}
-                        Urgency::Drain => engine.drain(End::Interrupted, "interrupted", tasks.len()),
-                        Urgency::Now => return Ok(End::Interrupted),
-                    }
-                }
-            }
-            changed = durable.changed() => {
-                if changed.is_err() {
-                    return Err(EngineError::JournalGone);
-                }
-                let progress = durable.borrow_and_update().clone();
-                engine.synced(progress.sequence);
-                if let Some(error) = progress.failed {
-                    return Err(EngineError::State(error));
-                }
-            }
-            Some((entry, result)) = tasks.next() => {
-                (ctx.emit)(Event::TaskEnded);
-                match result {
-                    Ok(outcome) => engine.settle(entry, outcome),
-                    Err(Unsettled::Drained) => {
-                        engine.unsettled.remove(&entry.row);
-                    }
-                    Err(Unsettled::Fault(error)) => {
-                        engine.unsettled.remove(&entry.row);
-                        let reason = error.to_string();
-                        engine.drain(End::Fault(error), &reason, tasks.len());
-                    }
-                }
-                engine.check_threshold(tasks.len());
-            }
-            batch = rows.recv(), if engine.queue.is_empty() && !rows_ended && engine.end.is_none() => {
-                match batch {
-                    Some(Ok(batch)) => engine.enqueue(batch),
-                    Some(Err(error)) => return Err(EngineError::Feed(error)),
-                    None => rows_ended = true,
-                }
-            }
-        }
-    }
+    let engine = Engine::new(job, settings, before, journal);
+    let task = async |entry: ManifestEntry, start: Start<'_>| {
+        let result = task::run(ctx, &entry, start).await;
+        (entry, result)
+    };
+    engine.run(rows, notes, shutdown, task).await
 }
 
-struct Engine<'c, 'a> {
-    ctx: &'c Context<'a>,
+/// What the engine needs of the job beside its tasks.
+#[derive(Clone, Copy)]
+struct Job<'c> {
+    emit: &'c dyn Fn(Event<'_>),
+    /// The key ARN that the target's alias stands for, once the store has told it.
+    resolved_key: &'c dyn Fn() -> Option<String>,
+    /// Lets tasks that wait end unsettled.
+    drain: &'c dyn Fn(),
+}
+
+struct Engine<'c> {
+    job: Job<'c>,
     settings: Settings,
     before: &'c Replay,
     journal: &'c mut Writer,
@@ -184,6 +126,8 @@ struct Engine<'c, 'a> {
     unsettled: BTreeSet<u64>,
     /// Outcomes that wait for the disk, in the order of their records.
     unsynced: VecDeque<Unsynced>,
+    /// Tasks whose checkpoints wait for the disk, in the order of their records: at most one for each in flight.
+    noted: VecDeque<(u64, oneshot::Sender<()>)>,
     /// Rows below this one may be started: the reservation is on disk.
     reserved: u64,
     /// A reservation on its way to the disk: its record, and what it reserves up to.
@@ -195,14 +139,96 @@ struct Engine<'c, 'a> {
     end: Option<End>,
 }
 
-impl Engine<'_, '_> {
+impl<'c> Engine<'c> {
+    fn new(job: Job<'c>, settings: Settings, before: &'c Replay, journal: &'c mut Writer) -> Self {
+        Self {
+            job,
+            settings,
+            before,
+            journal,
+            queue: VecDeque::new(),
+            unsettled: BTreeSet::new(),
+            unsynced: VecDeque::new(),
+            noted: VecDeque::new(),
+            reserved: 0,
+            reserving: None,
+            resolved_key: (job.resolved_key)(),
+            tally: Tally::default(),
+            end: None,
+        }
+    }
+
+    /// The loop. `task` runs a row.
+    async fn run<T>(
+        mut self,
+        mut rows: Rows,
+        mut notes: mpsc::Receiver<Note>,
+        mut shutdown: Shutdown,
+        task: impl Fn(ManifestEntry, Start<'c>) -> T,
+    ) -> Result<End, EngineError>
+    where
+        T: Future<Output = (ManifestEntry, Result<TaskOutcome, Unsettled>)>,
+    {
+        let mut durable = self.journal.durable();
+        let mut tasks = FuturesUnordered::new();
+        let mut rows_ended = false;
+        let mut may_be_asked = true;
+        loop {
+            while let Some((entry, start)) = self.admit(tasks.len()) {
+                (self.job.emit)(Event::TaskStarted);
+                tasks.push(task(entry, start));
+            }
+            if tasks.is_empty() && self.unsynced.is_empty() {
+                if let Some(end) = self.end.take() {
+                    return Ok(end);
+                }
+                if rows_ended && self.queue.is_empty() {
+                    return Ok(End::Complete);
+                }
+            }
+            tokio::select! {
+                biased;
+                changed = shutdown.changed(), if may_be_asked => {
+                    // A sender that is gone can't ask for anything any more.
+                    may_be_asked = changed.is_ok();
+                    if may_be_asked {
+                        match *shutdown.borrow_and_update() {
+                            Urgency::None => {}
+                            Urgency::Drain => self.drain(End::Interrupted, "interrupted", tasks.len()),
+                            Urgency::Now => return Ok(End::Interrupted),
+                        }
+                    }
+                }
+                changed = durable.changed() => {
+                    if changed.is_err() {
+                        return Err(EngineError::JournalGone);
+                    }
+                    let progress = durable.borrow_and_update().clone();
+                    self.synced(progress.sequence);
+                    if let Some(error) = progress.failed {
+                        return Err(EngineError::State(error));
+                    }
+                }
+                Some(note) = notes.recv() => self.note(note),
+                Some((entry, result)) = tasks.next() => self.ended(entry, result, tasks.len()),
+                batch = rows.recv(), if self.queue.is_empty() && !rows_ended && self.end.is_none() => {
+                    match batch {
+                        Some(Ok(batch)) => self.enqueue(batch),
+                        Some(Err(error)) => return Err(EngineError::Feed(error)),
+                        None => rows_ended = true,
+                    }
+                }
+            }
+        }
+    }
+
     /// Takes what the feed has read: rows that earlier runs have not settled.
     fn enqueue(&mut self, batch: Vec<ManifestEntry>) {
         self.queue.extend(batch);
     }
 
-    /// The next row that may start now, and whether it is doubtful.
-    fn admit(&mut self, in_flight: usize) -> Option<(ManifestEntry, bool)> {
+    /// The next row that may start now, and how.
+    fn admit(&mut self, in_flight: usize) -> Option<(ManifestEntry, Start<'c>)> {
         if self.end.is_some() {
             return None;
         }
@@ -218,7 +244,11 @@ impl Engine<'_, '_> {
         }
         self.unsettled.insert(next);
         let entry = self.queue.pop_front()?;
-        Some((entry, next < self.before.reserved))
+        let start = Start {
+            doubtful: next < self.before.reserved,
+            checkpoints: self.before.checkpoints_of(next),
+        };
+        Some((entry, start))
     }
 
     /// Keeps the reservation ahead of `next`, early enough that nobody waits for the disk.
@@ -230,9 +260,42 @@ impl Engine<'_, '_> {
         }
     }
 
+    /// Records a checkpoint, and remembers who waits for it.
+    fn note(&mut self, note: Note) {
+        let Note {
+            row,
+            checkpoint,
+            durable,
+        } = note;
+        let sequence = self.journal.append(&Record::Checkpoint { row, checkpoint });
+        self.noted.push_back((sequence, durable));
+    }
+
+    /// Takes a task that is over.
+    fn ended(
+        &mut self,
+        entry: ManifestEntry,
+        result: Result<TaskOutcome, Unsettled>,
+        in_flight: usize,
+    ) {
+        (self.job.emit)(Event::TaskEnded);
+        match result {
+            Ok(outcome) => self.settle(entry, outcome),
+            Err(Unsettled::Drained) => {
+                self.unsettled.remove(&entry.row);
+            }
+            Err(Unsettled::Fault(error)) => {
+                self.unsettled.remove(&entry.row);
+                let reason = error.to_string();
+                self.drain(End::Fault(error), &reason, in_flight);
+            }
+        }
+        self.check_threshold(in_flight);
+    }
+
     /// Records how a row ended.
     fn settle(&mut self, entry: ManifestEntry, outcome: TaskOutcome) {
-        let resolved = self.ctx.resolved_key();
+        let resolved = (self.job.resolved_key)();
         if resolved != self.resolved_key {
             if let Some(arn) = resolved.clone() {
                 self.journal.append(&Record::KeyResolved { arn });
@@ -259,9 +322,13 @@ impl Engine<'_, '_> {
             self.reserved = up_to;
             self.reserving = None;
         }
+        while let Some((_, durable)) = self.noted.pop_front_if(|(record, _)| *record <= sequence) {
+            // A task that is gone needs no answer.
+            let _ = durable.send(());
+        }
         while let Some(row) = self.unsynced.pop_front_if(|row| row.sequence <= sequence) {
             self.unsettled.remove(&row.entry.row);
-            (self.ctx.emit)(Event::Settled {
+            (self.job.emit)(Event::Settled {
                 key: &row.entry.key,
                 outcome: &row.outcome,
             });
@@ -286,8 +353,11 @@ impl Engine<'_, '_> {
         if self.end.is_none() {
             self.end = Some(end);
             self.queue.clear();
-            self.ctx.drain();
-            (self.ctx.emit)(Event::Draining { reason, in_flight });
+            (self.job.drain)();
+            (self.job.emit)(Event::Draining { reason, in_flight });
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,6 +82,7 @@ pub mod s3_error;
 pub mod exit;
 
 // Deciding: no requests, no async
+pub mod closure;
 pub mod manifest;
 pub mod plan;
 pub mod retry;

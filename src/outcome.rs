@@ -64,17 +64,14 @@ pub enum SkipReason {
     DoneBeforeInterruption,
     /// The row is a delete marker.
     DeleteMarker,
-    /// The row is not the current version of its key: a copy would make it current.
-    NoncurrentVersion,
 }
 
 impl SkipReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 3] = [
         Self::AlreadyEncrypted,
         Self::DoneBeforeInterruption,
         Self::DeleteMarker,
-        Self::NoncurrentVersion,
     ];
 
     /// The name in the summary and the metrics.
@@ -83,7 +80,6 @@ impl SkipReason {
             Self::AlreadyEncrypted => "already-encrypted",
             Self::DoneBeforeInterruption => "done-before-interruption",
             Self::DeleteMarker => "delete-marker",
-            Self::NoncurrentVersion => "noncurrent-version",
         }
     }
 
@@ -95,9 +91,6 @@ impl SkipReason {
                 "Skipped: found under the target encryption after an interruption"
             }
             Self::DeleteMarker => "Skipped: a delete marker has no data",
-            Self::NoncurrentVersion => {
-                "Skipped: not the current version, a copy would make it current"
-            }
         }
     }
 }

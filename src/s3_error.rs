@@ -21,6 +21,9 @@ pub const CREDENTIALS_UNAVAILABLE: &str = "CredentialsUnavailable";
 /// Code of a look at a delete marker: S3 answers 404 and says in a header why. Ours.
 pub const DELETE_MARKER: &str = "DeleteMarker";
 
+/// S3's code of a condition that did not hold.
+pub const PRECONDITION_FAILED: &str = "PreconditionFailed";
+
 /// An error of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Error {
@@ -57,6 +60,18 @@ impl S3Error {
             code: NO_ANSWER.to_owned(),
             http_status: 0,
             message,
+            request_id: None,
+            retry_after: None,
+        }
+    }
+
+    /// The object is not what was looked at, as a look has told and not the store: a conflict like any other.
+    pub fn changed_meanwhile(operation: &'static str) -> Self {
+        Self {
+            operation,
+            code: PRECONDITION_FAILED.to_owned(),
+            http_status: 412,
+            message: "somebody has written the object meanwhile".to_owned(),
             request_id: None,
             retry_after: None,
         }

@@ -36,7 +36,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("s3_error", &[]),
     // Deciding names no mechanism.
     ("manifest", &[]),
-    ("plan", &[]),
+    ("closure", &[]),
+    ("plan", &["closure"]),
     ("retry", &[]),
     // Mechanisms don't know each other. The sample's inventory has its keys as a manifest has them.
     ("journal", &[]),
@@ -50,7 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["error", "journal", "manifest", "shutdown", "task"],
     ),
     ("shutdown", &[]),
-    ("task", &["limiter", "plan", "retry", "s3"]),
+    ("task", &["closure", "limiter", "plan", "retry", "s3"]),
     // The only wiring point.
     ("job", &["*"]),
     ("status", &["error", "human", "job", "journal"]),
@@ -58,7 +59,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("demo", &["*"]),
     // The edge.
     ("cli", &["*"]),
-    ("config", &["engine", "error", "report", "s3"]),
+    (
+        "config",
+        &["engine", "error", "plan", "report", "s3", "task"],
+    ),
     ("error", &["journal", "manifest"]),
     // Telling knows events and nobody who makes them. A report's keys are URL-encoded as a manifest's are.
     ("human", &[]),
@@ -86,6 +90,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("aws_sdk_s3", &["s3", "local_s3"]),
     ("base64", &["*"]),
     ("bytes", &["local_s3"]),
+    ("bytesize", &["cli"]),
     ("clap", &["cli", "main"]),
     ("crc32fast", &["journal"]),
     ("crc_fast", &["local_s3"]),

@@ -81,6 +81,11 @@ impl RunArgs {
         if self.report == Some(config::Location::Stdin) {
             return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
         }
+        let parts_in_flight = usize::from(self.concurrency);
+        let rewriting = self
+            .rewrite
+            .into_settings(self.trust.verify, parts_in_flight)?;
+        config::method_serves(rewriting.rules.method, &target)?;
         Ok(JobConfig {
             manifest: self.manifest,
             target,
@@ -102,6 +107,8 @@ impl RunArgs {
                 concurrency: self.concurrency.into(),
                 failure_threshold_percent: self.failure_threshold,
             },
+            rewriting,
+            trust: self.trust.trust(),
             rate: self.rate,
             metrics_listen: self.metrics_listen,
             metrics_linger: self.metrics_linger,

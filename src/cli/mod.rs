@@ -1,6 +1,7 @@
 //! What is typed. The only room that knows clap: everything behind it works with [`crate::config`].
 
 mod commands;
+mod rewrite;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -11,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use commands::execute;
+pub use rewrite::{RewriteArgs, TrustArgs};
 
 use crate::config::{Location, TargetMode};
 
@@ -106,6 +108,12 @@ pub struct RunArgs {
     /// The store.
     #[command(flatten)]
     pub store: StoreArgs,
+    /// How objects are rewritten.
+    #[command(flatten)]
+    pub rewrite: RewriteArgs,
+    /// How far the store is trusted.
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// Where progress is kept: a folder of this job alone [default: .reseal/JOB-ID].
     #[arg(
         long,

@@ -1,12 +1,12 @@
 //! What is true of the whole bucket, asked once before any object is touched.
 
 use super::source::patiently;
+use crate::bucket::{Acls, BucketFacts, ObjectLock};
 use crate::encryption::Target;
 use crate::event::Event;
 use crate::retry::{self, Verdict};
-use crate::s3::{AclState, ObjectLock, S3};
+use crate::s3::S3;
 use crate::s3_error::{S3Error, UNREADABLE_ANSWER};
-use crate::task::BucketFacts;
 
 /// Asks the bucket. A store that can't be reached, credentials that are wrong and a bucket that is not there show here, and not
 /// as a failure of every row.
@@ -14,16 +14,15 @@ use crate::task::BucketFacts;
 /// # Errors
 /// What every object would meet too.
 pub async fn ask(s3: &S3, bucket: &str, emit: &dyn Fn(Event<'_>)) -> Result<BucketFacts, S3Error> {
-    let acls = patiently(async || known(s3.acl_state(bucket).await)).await?;
-    let acls = acls.unwrap_or(AclState::Unknown);
+    let acls = patiently(async || known(s3.acls(bucket).await)).await?;
     let object_lock = patiently(async || known(s3.object_lock(bucket).await)).await?;
     let warning = match acls {
-        AclState::Disabled => None,
-        AclState::Enabled => Some(
+        Some(Acls::Disabled) => None,
+        Some(Acls::Enabled) => Some(
             "the bucket has ACLs enabled: one more request for each object, and objects with grants beside the owner's are \
              refused, because a copy would reset them",
         ),
-        AclState::Unknown => Some(
+        None => Some(
             "whether the bucket has ACLs could not be asked (s3:GetBucketOwnershipControls): grants beside the owner's, if \
              there are any, are reset by a copy",
         ),
@@ -49,9 +48,9 @@ pub async fn ask(s3: &S3, bucket: &str, emit: &dyn Fn(Event<'_>)) -> Result<Buck
         emit(Event::Warning { message });
     }
     Ok(BucketFacts {
-        name: bucket.to_owned(),
         acls,
-        object_lock: object_lock.unwrap_or(ObjectLock::Disabled),
+        object_lock,
+        ..BucketFacts::unknown(bucket)
     })
 }
 

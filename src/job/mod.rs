@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use open::Opened;
 pub use spec::{JobFile, JobSpec};
 
+use crate::bucket::BucketFacts;
 use crate::config::JobConfig;
 use crate::encryption::Target;
 use crate::engine::{self, End, EngineError};
@@ -32,12 +33,13 @@ use crate::human;
 use crate::journal::{Record, Replay, StateDir, StateError, Writer};
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
+use crate::profile::StoreProfile;
 use crate::progress::Progress;
 use crate::s3::S3;
 use crate::s3_error::S3Error;
 use crate::shutdown::{Shutdown, Urgency};
 use crate::summary::{Collector, Summary};
-use crate::task::{BucketFacts, Context, Learnt};
+use crate::task::{Context, Learnt, Notes};
 
 /// A run that got as far as to have a summary.
 #[derive(Debug)]
@@ -235,9 +237,13 @@ impl Run<'_> {
             Ok(target) => target,
             Err(error) => return Ok(End::Fault(error)),
         };
+        let (notes, noted) = Notes::channel(self.config.settings.concurrency);
+        let profile = StoreProfile::documented();
         let ctx = Context {
             s3: self.s3,
             bucket: facts,
+            profile: &profile,
+            settings: &self.config.rewriting,
             source_keys: &source_keys,
             limiter: &limiter,
             emit: self.emit,
@@ -245,6 +251,7 @@ impl Run<'_> {
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
             learnt: Learnt::default(),
             draining: watch::Sender::new(false),
+            notes,
         };
         let rows = feed::start(
             self.s3.clone(),
@@ -256,6 +263,7 @@ impl Run<'_> {
             &ctx,
             self.config.settings,
             rows,
+            noted,
             before,
             journal,
             shutdown.clone(),

@@ -20,8 +20,9 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::exit::Exit;
 use crate::manifest::{Inventory, ManifestError, Origin, Preparation, Prepared, Source};
+use crate::object::ObjectRef;
 use crate::retry::{self, Attempts, Verdict};
-use crate::s3::S3;
+use crate::s3::{Ask, S3};
 use crate::s3_error::S3Error;
 
 /// The folder in the state for what was fetched.
@@ -81,7 +82,12 @@ pub async fn identify(s3: &S3, location: &Location) -> Result<ManifestSource, Er
             ))
         }
         Location::S3 { bucket, key } => {
-            let head = patiently(|| s3.head_object(bucket, key, None))
+            let object = ObjectRef {
+                bucket,
+                key,
+                version_id: None,
+            };
+            let head = patiently(|| s3.head(object, Ask::default()))
                 .await
                 .map_err(|error| unreadable(location, error))?;
             Some(head.etag)

@@ -7,6 +7,7 @@ use super::source::{ManifestSource, PartSource};
 use crate::config::JobConfig;
 use crate::encryption::Target;
 use crate::manifest::Prepared;
+use crate::plan::{MethodChoice, Versions};
 
 /// Bytes of the digest that make a job id.
 const JOB_ID_BYTES: usize = 16;
@@ -29,12 +30,21 @@ pub struct JobSpec {
     pub source_key_md5s: Vec<String>,
     /// The store; `None` is AWS.
     pub endpoint_url: Option<String>,
+    /// `--method`.
+    pub method: String,
+    /// `--versions`.
+    pub versions: String,
+    /// `--delete-superseded`.
+    pub delete_superseded: bool,
+    /// `--allow-loss`, sorted.
+    pub allow_loss: Vec<String>,
 }
 
 impl JobSpec {
     /// What a configuration decides.
     pub fn of(config: &JobConfig, endpoint_url: Option<&str>) -> Self {
         let kms = config.target.kms();
+        let rules = &config.rewriting.rules;
         let mut source_key_md5s: Vec<_> = config
             .source_keys
             .iter()
@@ -53,6 +63,24 @@ impl JobSpec {
             },
             source_key_md5s,
             endpoint_url: endpoint_url.map(str::to_owned),
+            method: match rules.method {
+                MethodChoice::Auto => "auto",
+                MethodChoice::Copy => "copy",
+                MethodChoice::Update => "update",
+            }
+            .to_owned(),
+            versions: match rules.versions {
+                Versions::Current => "current",
+                Versions::Restack => "restack",
+            }
+            .to_owned(),
+            delete_superseded: config.rewriting.delete_superseded,
+            allow_loss: rules
+                .allowed
+                .names()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
         }
     }
 
@@ -87,6 +115,13 @@ impl JobSpec {
                 self.source_key_md5s != other.source_key_md5s,
             ),
             ("--endpoint-url", self.endpoint_url != other.endpoint_url),
+            ("--method", self.method != other.method),
+            ("--versions", self.versions != other.versions),
+            (
+                "--delete-superseded",
+                self.delete_superseded != other.delete_superseded,
+            ),
+            ("--allow-loss", self.allow_loss != other.allow_loss),
         ]
         .into_iter()
         .filter_map(|(flag, differs)| differs.then_some(flag))

@@ -62,7 +62,7 @@ mod replay;
 mod rows;
 mod storage;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod writer;
 
 pub use dir::{StateDir, last_written, read_job_unlocked, replay_unlocked};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::dir::open_journal_read_only;
 use super::frame::Frames;
-use super::record::{Position, RECORD_BYTES_MAX, Record, Records};
+use super::record::{OUTCOME_BYTES_MAX, Position, Record, Records};
 use super::replay::next_record;
 use super::storage::Storage;
 use super::{StateError, WINDOW_ROWS_MAX};
@@ -115,7 +115,7 @@ impl Outcomes {
     /// Reads a failure's record again. Its CRC was good the first time.
     fn failure_at(&self, offset: u64) -> Result<TaskOutcome, StateError> {
         let storage = self.frames.storage();
-        let mut bytes = vec![0; RECORD_BYTES_MAX];
+        let mut bytes = vec![0; OUTCOME_BYTES_MAX];
         let read = storage
             .read_at(offset, &mut bytes)
             .map_err(|error| StateError::io("read", storage.place(), error))?;

@@ -1,7 +1,7 @@
 //! Records, and how they lie in a frame's payload.
 //!
 //! A record is a tag byte and its fields. Numbers are varints (LEB128: seven bits a byte, lowest first); strings are
-//! their length and UTF-8. A row is written as the difference from the last settled row before it in the same frame (0 at the
+//! their length and UTF-8. A row is written as the difference from the last row before it in the same frame (0 at the
 //! frame's start), zigzag: rows settle almost in order, so it is mostly one byte.
 //!
 //! ```text
@@ -10,11 +10,18 @@
 //! 0x10 + m     succeeded by method m     row difference · bytes
 //! 0x20 + r     skipped for reason r      row difference
 //! 0x40         failed                    row difference · HTTP status · code · message
+//! 0x50         upload created            row difference · upload id · ETag
+//! 0x51         restack begun             row difference · number of versions · version ids
+//! 0x52         superseding               row difference · version id
 //! ```
 //!
 //! Tags and the numbers of methods and reasons are on disks: they are never given a second meaning. There is no tag 0, so a
 //! run of zeros is no record.
 
+use crate::checkpoint::{
+    Checkpoint, ETAG_BYTES_MAX, UPLOAD_ID_BYTES_MAX, VERSION_ID_BYTES_MAX, VERSIONS_BYTES_MAX,
+    VERSIONS_MAX,
+};
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 
 /// The longest error code that is kept, in bytes; what is beyond it is cut off. S3's longest is half of this.
@@ -27,9 +34,14 @@ pub const MESSAGE_BYTES_MAX: usize = 1024;
 /// key; a resume then asks the store again. Source: KMS API Reference, `KeyId`: "Maximum length of 2048".
 pub const ARN_BYTES_MAX: usize = 2048;
 
-/// The longest encoded record: tag and length, and the longest string.
-pub(super) const RECORD_BYTES_MAX: usize = ARN_BYTES_MAX + 16;
-const _: () = assert!(1 + 10 + 3 + 2 + CODE_BYTES_MAX + 2 + MESSAGE_BYTES_MAX <= RECORD_BYTES_MAX);
+/// The longest encoded outcome: tag, row, status, and two strings with their lengths.
+pub(super) const OUTCOME_BYTES_MAX: usize = 1 + 10 + 3 + 2 + CODE_BYTES_MAX + 2 + MESSAGE_BYTES_MAX;
+
+/// The longest encoded record: that of a restack, which is tag, row, number, and the ids with their lengths.
+pub(super) const RECORD_BYTES_MAX: usize = 1 + 10 + 2 + 2 * VERSIONS_MAX + VERSIONS_BYTES_MAX;
+const _: () = assert!(OUTCOME_BYTES_MAX <= RECORD_BYTES_MAX);
+const _: () = assert!(1 + 2 + ARN_BYTES_MAX <= RECORD_BYTES_MAX);
+const _: () = assert!(1 + 10 + 2 + UPLOAD_ID_BYTES_MAX + 2 + ETAG_BYTES_MAX <= RECORD_BYTES_MAX);
 
 /// One entry of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +64,14 @@ pub enum Record {
         /// The key's ARN.
         arn: String,
     },
+    /// A row that has no outcome yet leaves word of what it is about to do. One that is not
+    /// [within its bounds](Checkpoint::is_within_bounds) is not recorded.
+    Checkpoint {
+        /// The row.
+        row: u64,
+        /// How far it has come.
+        checkpoint: Checkpoint,
+    },
 }
 
 const RESERVED: u8 = 0x01;
@@ -59,6 +79,9 @@ const KEY_RESOLVED: u8 = 0x02;
 const SUCCEEDED: u8 = 0x10;
 const SKIPPED: u8 = 0x20;
 const FAILED: u8 = 0x40;
+const UPLOAD: u8 = 0x50;
+const RESTACK: u8 = 0x51;
+const SUPERSEDING: u8 = 0x52;
 
 /// The method's number on disk, below 16.
 fn method_number(method: Method) -> u8 {
@@ -76,7 +99,6 @@ fn reason_number(reason: SkipReason) -> u8 {
         SkipReason::AlreadyEncrypted => 0,
         SkipReason::DoneBeforeInterruption => 1,
         SkipReason::DeleteMarker => 2,
-        SkipReason::NoncurrentVersion => 3,
     }
 }
 
@@ -99,8 +121,7 @@ pub(super) fn encode(record: &Record, row_before: &mut u64, payload: &mut Vec<u8
                 TaskOutcome::Skipped(reason) => SKIPPED + reason_number(*reason),
                 TaskOutcome::Failed(_) => FAILED,
             });
-            put_varint(zigzag(row.wrapping_sub(*row_before)), payload);
-            *row_before = *row;
+            put_row(*row, row_before, payload);
             match outcome {
                 TaskOutcome::Succeeded { bytes, .. } => put_varint(*bytes, payload),
                 TaskOutcome::Skipped(_) => {}
@@ -111,7 +132,46 @@ pub(super) fn encode(record: &Record, row_before: &mut u64, payload: &mut Vec<u8
                 }
             }
         }
+        Record::Checkpoint { row, checkpoint } => {
+            if checkpoint.is_within_bounds() {
+                encode_checkpoint(*row, checkpoint, row_before, payload);
+            }
+        }
     }
+}
+
+fn encode_checkpoint(
+    row: u64,
+    checkpoint: &Checkpoint,
+    row_before: &mut u64,
+    payload: &mut Vec<u8>,
+) {
+    payload.push(match checkpoint {
+        Checkpoint::Upload { .. } => UPLOAD,
+        Checkpoint::Restack { .. } => RESTACK,
+        Checkpoint::Superseding { .. } => SUPERSEDING,
+    });
+    put_row(row, row_before, payload);
+    match checkpoint {
+        Checkpoint::Upload { upload_id, etag } => {
+            put_text(upload_id, UPLOAD_ID_BYTES_MAX, payload);
+            put_text(etag, ETAG_BYTES_MAX, payload);
+        }
+        Checkpoint::Restack { versions } => {
+            put_varint(versions.len() as u64, payload);
+            for id in versions {
+                put_text(id, VERSION_ID_BYTES_MAX, payload);
+            }
+        }
+        Checkpoint::Superseding { version_id } => {
+            put_text(version_id, VERSION_ID_BYTES_MAX, payload);
+        }
+    }
+}
+
+fn put_row(row: u64, row_before: &mut u64, payload: &mut Vec<u8>) {
+    put_varint(zigzag(row.wrapping_sub(*row_before)), payload);
+    *row_before = row;
 }
 
 /// A difference of rows, modulo 2⁶⁴, with the small ones of either sign made small numbers.
@@ -189,14 +249,47 @@ impl<'a> Records<'a> {
             KEY_RESOLVED => Ok(Record::KeyResolved {
                 arn: self.text(ARN_BYTES_MAX)?,
             }),
+            UPLOAD | RESTACK | SUPERSEDING => {
+                let row = self.row()?;
+                let checkpoint = self.checkpoint(tag)?;
+                Ok(Record::Checkpoint { row, checkpoint })
+            }
             _ => {
                 let outcome_of = outcome_decoder(tag).ok_or(Malformed::Unknown(tag))?;
-                let row = self.row_before.wrapping_add(unzigzag(self.varint()?));
-                self.row_before = row;
+                let row = self.row()?;
                 let outcome = self.outcome(outcome_of)?;
                 Ok(Record::Settled { row, outcome })
             }
         }
+    }
+
+    fn row(&mut self) -> Result<u64, Malformed> {
+        let row = self.row_before.wrapping_add(unzigzag(self.varint()?));
+        self.row_before = row;
+        Ok(row)
+    }
+
+    fn checkpoint(&mut self, tag: u8) -> Result<Checkpoint, Malformed> {
+        Ok(match tag {
+            UPLOAD => Checkpoint::Upload {
+                upload_id: self.text(UPLOAD_ID_BYTES_MAX)?,
+                etag: self.text(ETAG_BYTES_MAX)?,
+            },
+            RESTACK => {
+                let number = self.varint()?;
+                if number > VERSIONS_MAX as u64 {
+                    return Err(Malformed::Field("more versions than a key may have"));
+                }
+                let ids = (0..number).map(|_| self.text(VERSION_ID_BYTES_MAX));
+                Checkpoint::Restack {
+                    versions: ids.collect::<Result<_, _>>()?,
+                }
+            }
+            SUPERSEDING => Checkpoint::Superseding {
+                version_id: self.text(VERSION_ID_BYTES_MAX)?,
+            },
+            _ => return Err(Malformed::Unknown(tag)),
+        })
     }
 
     fn outcome(&mut self, kind: OutcomeKind) -> Result<TaskOutcome, Malformed> {
@@ -342,8 +435,78 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_checkpoints_fit_and_longer_ones_are_never_recorded() {
+        let checkpoint = |checkpoint| Record::Checkpoint {
+            row: u64::MAX,
+            checkpoint,
+        };
+        let upload = |id: usize, etag: usize| {
+            checkpoint(Checkpoint::Upload {
+                upload_id: "u".repeat(id),
+                etag: "e".repeat(etag),
+            })
+        };
+        let restack = |number: usize, bytes: usize| {
+            checkpoint(Checkpoint::Restack {
+                versions: vec!["v".repeat(bytes); number],
+            })
+        };
+        let superseding = |bytes: usize| {
+            checkpoint(Checkpoint::Superseding {
+                version_id: "v".repeat(bytes),
+            })
+        };
+        let each = VERSIONS_BYTES_MAX / VERSIONS_MAX;
+        for kept in [
+            upload(UPLOAD_ID_BYTES_MAX, ETAG_BYTES_MAX),
+            restack(VERSIONS_MAX, each),
+            restack(
+                VERSIONS_BYTES_MAX / VERSION_ID_BYTES_MAX,
+                VERSION_ID_BYTES_MAX,
+            ),
+            restack(0, 0),
+            superseding(VERSION_ID_BYTES_MAX),
+        ] {
+            assert_eq!(reread(&kept), [kept]);
+        }
+        for dropped in [
+            upload(UPLOAD_ID_BYTES_MAX + 1, 0),
+            upload(0, ETAG_BYTES_MAX + 1),
+            restack(VERSIONS_MAX + 1, 1),
+            restack(VERSIONS_MAX, each + 1),
+            restack(1, VERSION_ID_BYTES_MAX + 1),
+            superseding(VERSION_ID_BYTES_MAX + 1),
+        ] {
+            assert_eq!(reread(&dropped), [], "{:.100}", format!("{dropped:?}"));
+        }
+    }
+
+    /// As the rest of the format is pinned in the journal's own tests.
+    #[test]
+    fn the_format_of_checkpoints_is_pinned() {
+        let (mut payload, mut row_before) = (Vec::new(), 7);
+        let upload = Checkpoint::Upload {
+            upload_id: "up".to_owned(),
+            etag: "\"e\"".to_owned(),
+        };
+        let restack = Checkpoint::Restack {
+            versions: vec!["null".to_owned(), "v".to_owned()],
+        };
+        let superseding = Checkpoint::Superseding {
+            version_id: "v".to_owned(),
+        };
+        for (row, checkpoint) in [(8, upload), (7, restack), (7, superseding)] {
+            let record = Record::Checkpoint { row, checkpoint };
+            encode(&record, &mut row_before, &mut payload);
+        }
+        let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        let parts = ["500202757003226522", "510102046e756c6c0176", "52000176"];
+        assert_eq!(hex, parts.concat());
+    }
+
+    #[test]
     fn bytes_that_are_no_record_are_refused() {
-        let cases: [&[u8]; 7] = [
+        let cases: [&[u8]; 9] = [
             &[RESERVED],
             &[RESERVED, 0x80],
             // 2⁶⁴, and a varint without an end.
@@ -356,6 +519,9 @@ mod tests {
             &[KEY_RESOLVED, 3, b'a', b'b'],
             &[KEY_RESOLVED, 2, 0xc3, 0x28],
             &[FAILED, 0, 0x80, 0x80, 0x04, 0, 0],
+            // 1,001 versions, and fewer ids than were promised.
+            &[RESTACK, 0, 0xe9, 0x07, 0],
+            &[RESTACK, 0, 2, 1, b'v'],
         ];
         for bytes in cases {
             let read: Vec<_> = Records::new(bytes, Position::default()).collect();

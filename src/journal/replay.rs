@@ -1,10 +1,13 @@
 //! Replay: what a job has done so far, as a fold over its journal.
 
+use std::collections::BTreeMap;
+
 use super::StateError;
 use super::frame::{Frame, Frames};
 use super::record::{Malformed, Position, Record, Records};
 use super::rows::RowSet;
 use super::storage::Storage;
+use crate::checkpoint::Checkpoint;
 use crate::outcome::Tally;
 
 /// What the journal says.
@@ -20,6 +23,9 @@ pub struct Replay {
     pub reserved: u64,
     /// The ARN that the target's key id stands for, as far as the store has told it.
     pub resolved_key: Option<String>,
+    /// What rows have left word of that have no outcome, each row's oldest first. As many rows as were in flight, and of each
+    /// what its attempts have left: both are bounded where rows run.
+    pub checkpoints: BTreeMap<u64, Vec<Checkpoint>>,
     /// Settled records of rows that were settled before. The first record counts, in the tally and in the report; a
     /// number other than 0 here is a fault of whoever wrote the journal, and worth a warning.
     pub settled_twice: u64,
@@ -40,8 +46,15 @@ impl Replay {
             Record::Settled { row, outcome } => {
                 if self.settled.insert(*row) {
                     self.tally.add(outcome);
+                    self.checkpoints.remove(row);
                 } else {
                     self.settled_twice += 1;
+                }
+            }
+            Record::Checkpoint { row, checkpoint } => {
+                if !self.settled.contains(*row) {
+                    let of_row = self.checkpoints.entry(*row).or_default();
+                    of_row.push(checkpoint.clone());
                 }
             }
         }
@@ -50,6 +63,11 @@ impl Replay {
     /// Whether a row may have been started and has no outcome: look at its object before doing anything to it.
     pub fn is_doubtful(&self, row: u64) -> bool {
         row < self.reserved && !self.settled.contains(row)
+    }
+
+    /// What a row that has no outcome has left word of, oldest first.
+    pub fn checkpoints_of(&self, row: u64) -> &[Checkpoint] {
+        self.checkpoints.get(&row).map_or(&[], Vec::as_slice)
     }
 }
 

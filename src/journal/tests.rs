@@ -16,6 +16,7 @@ use super::replay::{Replay, replay};
 use super::storage::Storage;
 use super::writer::Writer;
 use super::{FRAME_BYTES_MAX, StateError, WINDOW_ROWS_MAX};
+use crate::checkpoint::{Checkpoint, VERSIONS_BYTES_MAX, VERSIONS_MAX};
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 
 const JOB: &str = "job-1";
@@ -147,9 +148,20 @@ fn outcome() -> impl Strategy<Value = TaskOutcome> {
     ]
 }
 
+fn checkpoint() -> impl Strategy<Value = Checkpoint> {
+    let versions = prop::collection::vec("[A-Za-z0-9._]{1,32}|null", 0..6);
+    prop_oneof![
+        ("\\PC{0,40}", "\"[0-9a-f-]{0,36}\"")
+            .prop_map(|(upload_id, etag)| Checkpoint::Upload { upload_id, etag }),
+        versions.prop_map(|versions| Checkpoint::Restack { versions }),
+        "[A-Za-z0-9._]{1,32}|null".prop_map(|version_id| Checkpoint::Superseding { version_id }),
+    ]
+}
+
 fn any_record() -> impl Strategy<Value = Record> {
     let row = prop_oneof![8 => 0_u64..40, 1 => any::<u64>()];
     prop_oneof![
+        3 => (0_u64..40, checkpoint()).prop_map(|(row, checkpoint)| Record::Checkpoint { row, checkpoint }),
         8 => (row, outcome()).prop_map(|(row, outcome)| Record::Settled { row, outcome }),
         1 => any::<u64>().prop_map(|up_to| Record::Reserved { up_to }),
         1 => "arn:aws:kms:[a-z0-9:/-]{1,20}".prop_map(|arn| Record::KeyResolved { arn }),
@@ -203,6 +215,14 @@ fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Replay {
 fn start_writer(disk: &Disk) -> Result<Writer, StateError> {
     let (_, frames) = replay(Box::new(disk.clone()))?;
     Writer::start(frames, None)
+}
+
+/// A writer of an empty journal on a disk that fails after so many writes and syncs.
+pub(crate) fn writer_on_a_failing_disk(good_verbs: usize) -> Writer {
+    let disk = Disk::with(frame::header(JOB));
+    let writer = start_writer(&disk).unwrap();
+    disk.fail_after(good_verbs, 0, io::ErrorKind::Other);
+    writer
 }
 
 proptest! {
@@ -517,7 +537,7 @@ fn damage_before_a_good_frame_is_refused_with_its_place() {
 fn a_newer_version_is_named() {
     let header = frame::header(JOB);
     let seed = u32::from_le_bytes(*header.last_chunk().unwrap());
-    for tag in [0x00, 0x03, 0x1f, 0x3f, 0x41, 0xff] {
+    for tag in [0x00, 0x03, 0x1f, 0x3f, 0x41, 0x4f, 0x53, 0xff] {
         let bytes = [
             header.clone(),
             frame::frame(seed, 1, &[0x01, 0x05, tag, 0x00]),
@@ -557,6 +577,60 @@ fn a_row_settles_once() {
         (1, 10, 2)
     );
     assert!(replay.is_doubtful(8) && !replay.is_doubtful(3) && !replay.is_doubtful(9));
+}
+
+/// A row's checkpoints are there, oldest first, until it settles.
+#[test]
+fn checkpoints_are_kept_until_their_row_settles() {
+    let superseding = |version_id: &str| Checkpoint::Superseding {
+        version_id: version_id.to_owned(),
+    };
+    let note = |row, version: &str| Record::Checkpoint {
+        row,
+        checkpoint: superseding(version),
+    };
+    let batches = [
+        vec![note(3, "a"), note(9, "x"), note(3, "b")],
+        vec![note(3, "a"), succeeded(9, 1), note(9, "late")],
+    ];
+    let (bytes, _) = journal_of(&batches);
+    let replay = replayed(&bytes).unwrap();
+    assert_eq!(
+        replay.checkpoints_of(3),
+        ["a", "b", "a"].map(superseding),
+        "in the order in which they were left"
+    );
+    assert_eq!(replay.checkpoints_of(9), []);
+    assert_eq!(replay.checkpoints.len(), 1, "{replay:?}");
+}
+
+/// The longest checkpoints, behind a batch that is as full as one gets before it is written.
+#[test]
+fn the_longest_checkpoints_fit_into_frames() {
+    let disk = Disk::with(frame::header(JOB));
+    let mut writer = start_writer(&disk).unwrap();
+    let longest = Checkpoint::Restack {
+        versions: vec!["v".repeat(VERSIONS_BYTES_MAX / VERSIONS_MAX); VERSIONS_MAX],
+    };
+    let hanging = disk.0.lock().unwrap();
+    for row in 0..3_000 {
+        writer.append(&failed(row));
+        if row % 100 == 0 {
+            let (row, checkpoint) = (1_000_000 + row, longest.clone());
+            writer.append(&Record::Checkpoint { row, checkpoint });
+        }
+    }
+    drop(hanging);
+    writer.close().unwrap();
+    let replay = replayed(&disk.bytes()).unwrap();
+    assert_eq!(
+        (replay.settled.len(), replay.checkpoints.len()),
+        (3_000, 30)
+    );
+    assert_eq!(replay.checkpoints_of(1_002_900), [longest]);
+    // And a report is none the wiser.
+    let mut outcomes = Outcomes::read(Box::new(disk), JOB).unwrap();
+    assert!(outcomes.of(2_999).unwrap().is_some() && outcomes.of(1_000_000).unwrap().is_none());
 }
 
 /// The file format, byte by byte: a journal that an earlier reseal wrote must stay readable.

@@ -27,7 +27,7 @@ fn write(root: &Path, scope: Scope, destination: Destination) -> Report {
         (
             "plain",
             None,
-            TaskOutcome::Skipped(SkipReason::NoncurrentVersion),
+            TaskOutcome::Skipped(SkipReason::DoneBeforeInterruption),
         ),
         (
             "x,y",

@@ -1,12 +1,29 @@
 //! The S3 that objects live in: the only room that knows the AWS SDK.
 //!
 //! [`S3`] is a concrete client over the SDK with the SDK's retries off and an end to every request: each method sends exactly
-//! one request, and what went wrong comes back as an [`S3Error`] that [`crate::retry`] can judge. Nothing here decides.
+//! one request (a listing as many as it has pages), and what went wrong comes back as an [`S3Error`] that [`crate::retry`] can
+//! judge. Nothing here decides.
+//!
+//! - `look`, `copy`, `update`, `multipart`: an object, and the three ways of rewriting it.
+//! - `properties`, `versions`: what a look does not show.
+//! - `read`, `scratch`: bytes back, and objects to try things on.
+//! - `bucket`: what is true of a whole bucket.
+//! - `transfer`: whole objects to and from local files.
+//! - `request`, `headers`, `error`: what requests have in common; answers that the SDK would stumble over; errors.
 
 mod bucket;
+mod copy;
 mod error;
-mod object;
+mod headers;
+mod look;
+mod multipart;
+mod properties;
+mod read;
+mod request;
+mod scratch;
 mod transfer;
+mod update;
+mod versions;
 
 use std::error::Error;
 use std::fmt;
@@ -24,11 +41,15 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-pub use bucket::{AclState, ObjectGrants, ObjectLock};
-pub use object::{Copied, Copy};
+pub use copy::{Carry, Copy, Destination, Directive, SourceCondition, Written};
+pub use look::Ask;
+pub use multipart::{Complete, CopyPart, Create, Part, PartsPage, Upload};
+pub use read::ReadBack;
+pub use scratch::Put;
 pub use transfer::{Fetched, UPLOAD_PART_BYTES};
+pub use versions::{TOO_MANY_VERSIONS, VERSIONS_MAX, Version};
 
-use crate::s3_error::{NO_ANSWER, S3Error};
+use crate::s3_error::{EMPTY_ANSWER, NO_ANSWER, NOT_SENT, S3Error, UNREADABLE_ANSWER};
 
 /// How long a connection may take to come up. Source: the SDK's own default is 3.1 s; a busy store on a loaded network gets more.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -121,6 +142,7 @@ impl S3 {
             // Compatible stores refuse checksums that they don't know; what needs one asks for it.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .interceptor(headers::OnlyText)
             .build();
         Self {
             client: Client::from_conf(config),
@@ -131,6 +153,18 @@ impl S3 {
     /// The store's address, wherever it was named: flag, AWS's variables or profile. `None` is AWS.
     pub fn endpoint_url(&self) -> Option<&str> {
         self.endpoint_url.as_deref()
+    }
+
+    /// Whether the store is AWS, by its address: no endpoint of one's own, or one of AWS's (a VPC endpoint, say).
+    pub fn is_aws(&self) -> bool {
+        let Some(url) = &self.endpoint_url else {
+            return true;
+        };
+        let host = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        let host = host.split(['/', ':', '?']).next().unwrap_or_default();
+        [".amazonaws.com", ".amazonaws.com.cn"]
+            .iter()
+            .any(|suffix| host.ends_with(suffix))
     }
 }
 
@@ -158,13 +192,38 @@ where
 {
     match tokio::time::timeout(limit, request).await {
         Ok(answer) => answer.map_err(|error| error::translate(operation, error)),
-        Err(_) => Err(S3Error {
+        Err(_) => Err(ours(
             operation,
-            code: NO_ANSWER.to_owned(),
-            http_status: 0,
-            message: format!("no answer within {} s", limit.as_secs()),
-            request_id: None,
-            retry_after: None,
-        }),
+            NO_ANSWER,
+            0,
+            format!("no answer within {} s", limit.as_secs()),
+        )),
     }
+}
+
+/// An error that no store answered.
+fn ours(operation: &'static str, code: &str, http_status: u16, message: String) -> S3Error {
+    S3Error {
+        operation,
+        code: code.to_owned(),
+        http_status,
+        message,
+        request_id: None,
+        retry_after: None,
+    }
+}
+
+/// An answer that says OK and lacks what S3 always sends.
+fn empty(operation: &'static str, message: &str) -> S3Error {
+    ours(operation, EMPTY_ANSWER, 200, message.to_owned())
+}
+
+/// An answer that says OK, and what else it says makes no sense.
+fn unreadable(operation: &'static str, message: &str) -> S3Error {
+    ours(operation, UNREADABLE_ANSWER, 200, message.to_owned())
+}
+
+/// A request that makes no sense.
+fn not_sent(operation: &'static str, message: String) -> S3Error {
+    ours(operation, NOT_SENT, 0, message)
 }

@@ -1,0 +1,166 @@
+//! The loop, with tasks that send nothing: what they do is what a test says.
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+
+use super::*;
+use crate::checkpoint::Checkpoint;
+use crate::journal::tests::writer_on_a_failing_disk;
+use crate::journal::{StateDir, replay_unlocked};
+use crate::object::Known;
+use crate::outcome::Method;
+use crate::shutdown;
+use crate::task::{NoNote, Notes};
+
+const SETTINGS: Settings = Settings {
+    concurrency: 8,
+    failure_threshold_percent: 50,
+};
+
+const REWRITTEN: TaskOutcome = TaskOutcome::Succeeded {
+    method: Method::Copy,
+    bytes: 1,
+};
+
+fn entry(row: u64) -> ManifestEntry {
+    ManifestEntry {
+        row,
+        key: format!("key-{row}"),
+        version_id: None,
+        known: Known::default(),
+    }
+}
+
+fn superseding(version_id: &str) -> Checkpoint {
+    Checkpoint::Superseding {
+        version_id: version_id.to_owned(),
+    }
+}
+
+/// What a run of the engine left beside its end.
+#[derive(Default)]
+struct Seen {
+    told: RefCell<Vec<String>>,
+    drained: Cell<bool>,
+}
+
+impl Seen {
+    fn on(&self, event: &Event<'_>) {
+        let line = match event {
+            Event::Settled { key, .. } => format!("settled {key}"),
+            Event::Draining { reason, .. } => format!("draining: {reason}"),
+            _ => return,
+        };
+        self.told.borrow_mut().push(line);
+    }
+
+    /// Runs the rows from 0 on that `before` has not settled.
+    async fn run<T>(
+        &self,
+        rows: u64,
+        settings: Settings,
+        before: &Replay,
+        journal: &mut Writer,
+        task: impl Fn(Notes, ManifestEntry, Start<'_>) -> T,
+    ) -> Result<End, EngineError>
+    where
+        T: Future<Output = Result<TaskOutcome, Unsettled>>,
+    {
+        let (sender, receiver) = mpsc::channel(1);
+        let unsettled = (0..rows).filter(|row| !before.settled.contains(*row));
+        sender.try_send(Ok(unsettled.map(entry).collect())).unwrap();
+        drop(sender);
+        let (notes, noted) = Notes::channel(settings.concurrency);
+        let job = Job {
+            emit: &|event| self.on(&event),
+            resolved_key: &|| None,
+            drain: &|| self.drained.set(true),
+        };
+        let task = |entry: ManifestEntry, start: Start<'_>| {
+            let running = task(notes.clone(), entry.clone(), start);
+            async { (entry, running.await) }
+        };
+        let engine = Engine::new(job, settings, before, journal);
+        engine.run(receiver, noted, shutdown::never(), task).await
+    }
+}
+
+fn replay(state: &Path) -> Replay {
+    replay_unlocked(state).unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_note_is_on_the_disk_when_its_task_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let state = StateDir::open(path).unwrap();
+    // Every other task ends without an outcome after its second note.
+    for run in 0..2 {
+        let (before, mut journal) = state.journal("j").unwrap();
+        let left = RefCell::new(Vec::new());
+        let task = |notes: Notes, entry: ManifestEntry, start: Start<'_>| {
+            left.borrow_mut()
+                .push((entry.row, start.doubtful, start.checkpoints.to_vec()));
+            async move {
+                for version in ["a", "b"] {
+                    notes.leave(entry.row, superseding(version)).await.unwrap();
+                    let on_disk = replay(path);
+                    let of_row = on_disk.checkpoints_of(entry.row);
+                    assert_eq!(of_row.last(), Some(&superseding(version)), "{on_disk:?}");
+                }
+                if run == 0 && entry.row % 2 == 1 {
+                    return Err(Unsettled::Drained);
+                }
+                Ok(REWRITTEN)
+            }
+        };
+        let seen = Seen::default();
+        let end = seen.run(20, SETTINGS, &before, &mut journal, task);
+        assert!(matches!(end.await, Ok(End::Complete)));
+        journal.close().unwrap();
+        let expected: Vec<_> = match run {
+            0 => (0..20).map(|row| (row, false, vec![])).collect(),
+            _ => (1..20)
+                .step_by(2)
+                .map(|row| (row, true, ["a", "b"].map(superseding).to_vec()))
+                .collect(),
+        };
+        assert_eq!(left.into_inner(), expected);
+    }
+    let all = replay(path);
+    assert_eq!((all.settled.len(), all.checkpoints.len()), (20, 0));
+}
+
+#[tokio::test]
+async fn a_note_that_did_not_reach_the_disk_is_none() {
+    // The reservation gets through: its write and its sync.
+    let mut journal = writer_on_a_failing_disk(2);
+    let went_on = Cell::new(0);
+    let task = |notes: Notes, entry: ManifestEntry, _: Start<'_>| {
+        let went_on = &went_on;
+        async move {
+            let noted = notes.leave(entry.row, superseding("a")).await;
+            if noted.is_ok() {
+                went_on.set(went_on.get() + 1);
+            }
+            Ok(REWRITTEN)
+        }
+    };
+    let before = Replay::default();
+    let seen = Seen::default();
+    let end = seen.run(4, SETTINGS, &before, &mut journal, task);
+    assert!(matches!(end.await, Err(EngineError::State(_))));
+    assert_eq!(went_on.get(), 0);
+}
+
+#[tokio::test]
+async fn without_an_engine_there_is_no_note() {
+    let (notes, noted) = Notes::channel(1);
+    drop(noted);
+    let left = notes.leave(0, superseding("a")).await;
+    assert_eq!(left, Err(NoNote::Unsettled(Unsettled::Drained)));
+    let too_long = notes.leave(0, superseding(&"a".repeat(2_000))).await;
+    assert!(
+        matches!(too_long, Err(NoNote::TooLong(failure)) if failure.code == "CheckpointTooLong")
+    );
+}

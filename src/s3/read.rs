@@ -1,0 +1,70 @@
+//! Bytes back, to be compared.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::request::{of_object, under_key};
+use super::{S3, answer, ours};
+use crate::encryption::CustomerKey;
+use crate::event::Operation;
+use crate::object::ObjectRef;
+use crate::s3_error::{NO_ANSWER, S3Error};
+
+/// How long the first byte may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a reading may stand still.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An object that was read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadBack {
+    /// SHA-256 of its bytes.
+    pub sha256: [u8; 32],
+    /// Their number.
+    pub size: u64,
+}
+
+impl S3 {
+    /// GetObject, of which nothing is kept but the digest. `etag` pins what is read.
+    ///
+    /// # Errors
+    /// What the store answered; [`NO_ANSWER`] where it stopped in the middle.
+    pub async fn read(
+        &self,
+        object: ObjectRef<'_>,
+        customer_key: Option<&CustomerKey>,
+        etag: Option<&str>,
+    ) -> Result<ReadBack, S3Error> {
+        let operation = Operation::GetObject.name();
+        let broken = |message: String| ours(operation, NO_ANSWER, 0, message);
+        let request =
+            of_object!(self.client.get_object(), object).set_if_match(etag.map(str::to_owned));
+        let request = under_key!(request, customer_key);
+        let mut answer = answer(READ_TIMEOUT, operation, request.send()).await?;
+        let mut digest = Sha256::new();
+        let mut size = 0_u64;
+        loop {
+            let chunk = tokio::time::timeout(STALL_TIMEOUT, answer.body.try_next())
+                .await
+                .map_err(|_| {
+                    let seconds = STALL_TIMEOUT.as_secs();
+                    broken(format!("the reading stood still for {seconds} s"))
+                })?
+                .map_err(|error| broken(error.to_string()))?;
+            let Some(chunk) = chunk else { break };
+            size += chunk.len() as u64;
+            digest.update(&chunk);
+        }
+        if answer
+            .content_length()
+            .is_some_and(|length| u64::try_from(length) != Ok(size))
+        {
+            return Err(broken(format!("the reading stopped after {size} bytes")));
+        }
+        Ok(ReadBack {
+            sha256: digest.finalize().into(),
+            size,
+        })
+    }
+}

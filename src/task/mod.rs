@@ -1,0 +1,439 @@
+//! One row: look, plan, rewrite, check what came back.
+//!
+//! The order of things is what keeps objects whole. A rewrite is pinned to the look before it. An attempt of which
+//! it is not known whether it happened is followed by a look, never by the same request again. An answer counts
+//! when it names the target; where it doesn't, a look decides.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::time::Instant;
+
+use crate::bucket::BucketFacts;
+use crate::checkpoint::Checkpoint;
+use crate::encryption::{CustomerKey, Target};
+use crate::event::{Event, Operation, ResponseClass};
+use crate::limiter::Limiter;
+use crate::object::{ManifestEntry, ObjectHead};
+use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
+use crate::plan::{self, Circumstances, Plan, RowPlan, Rules, Seen, Started};
+use crate::profile::StoreProfile;
+use crate::retry::{self, Attempts, Verdict};
+use crate::s3::{Directive, S3};
+use crate::s3_error::S3Error;
+use gather::Absent;
+use look::Look;
+pub use notes::{NoNote, Note, Notes};
+pub use row::Start;
+use verify::Proof;
+pub use verify::Verify;
+
+mod gather;
+mod look;
+mod multipart;
+mod notes;
+mod restack;
+mod rewrite;
+mod row;
+mod verify;
+
+/// Between two questions whether refusals without a code are the job's fault: they cost a request each.
+const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why a row is left without an outcome, for another run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsettled {
+    /// A fault that every object would meet.
+    Fault(S3Error),
+    /// The run drains, and this row had nothing on the wire.
+    Drained,
+}
+
+/// What the operator has set for all rows.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How objects are rewritten.
+    pub rules: Rules,
+    /// Bytes of a part, where the operator has said; else an object keeps its layout, or gets one.
+    pub part_bytes: Option<u64>,
+    /// Whether versions that were superseded are deleted, once their rewrite is verified.
+    pub delete_superseded: bool,
+    /// How much of each rewrite is checked.
+    pub verify: Verify,
+    /// Most requests for parts in flight, of all tasks together.
+    pub parts_in_flight: usize,
+}
+
+/// What all tasks of a job share.
+pub struct Context<'a> {
+    /// The store.
+    pub s3: &'a S3,
+    /// What the store has shown that it does.
+    pub profile: &'a StoreProfile,
+    /// What the operator has set.
+    pub settings: &'a Settings,
+    /// The manifest's bucket.
+    pub bucket: &'a BucketFacts,
+    /// Keys that SSE-C objects may be under now.
+    pub source_keys: &'a [CustomerKey],
+    /// The budgets.
+    pub limiter: &'a Limiter,
+    /// Who is told.
+    pub emit: &'a dyn Fn(Event<'_>),
+    /// The target; its KMS alias gets resolved on the way.
+    pub target: RefCell<Target>,
+    /// Jitters the back-off.
+    pub rng: RefCell<SmallRng>,
+    /// What the tasks learn from each other.
+    pub learnt: Learnt,
+    /// Set once nothing more is to be begun.
+    pub draining: watch::Sender<bool>,
+    /// Where checkpoints are left.
+    pub notes: Notes,
+}
+
+/// What the tasks of a job learn from each other.
+#[derive(Debug, Default)]
+pub struct Learnt {
+    /// Held by the one task that lets the store resolve the target's alias.
+    resolving: Mutex<()>,
+    /// The last question why something is refused: when it was asked, and its answer.
+    diagnosis: Mutex<Option<(Instant, Result<(), S3Error>)>>,
+    /// When that was, readable while the next question is on its way.
+    diagnosed: Cell<Option<Instant>>,
+    /// What the store does not know at all.
+    absent: Absent,
+    /// The key that opened the last SSE-C object: most likely it opens the next.
+    source_key: Cell<usize>,
+}
+
+impl Context<'_> {
+    /// What the planner decides from, beside the object.
+    fn circumstances<'t>(&'t self, target: &'t Target) -> Circumstances<'t> {
+        Circumstances {
+            target,
+            bucket: self.bucket,
+            profile: self.profile,
+            rules: &self.settings.rules,
+        }
+    }
+
+    /// The key ARN that the target's alias stands for, once the store has told it.
+    pub fn resolved_key(&self) -> Option<String> {
+        self.target.borrow().kms()?.resolved.clone()
+    }
+
+    /// Tasks that wait, for a permit or before another attempt, end unsettled; requests on the wire are waited for.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Waits for `what`, unless the run drains.
+    async fn unless_drained(&self, what: impl Future<Output = ()>) -> Result<(), Stop> {
+        let mut draining = self.draining.subscribe();
+        tokio::select! {
+            biased;
+            _ = draining.wait_for(|on| *on) => Err(Stop::Unsettled(Unsettled::Drained)),
+            () = what => Ok(()),
+        }
+    }
+}
+
+/// Runs one row.
+///
+/// # Errors
+/// Why the row stays unsettled.
+pub async fn run(
+    ctx: &Context<'_>,
+    entry: &ManifestEntry,
+    start: Start<'_>,
+) -> Result<TaskOutcome, Unsettled> {
+    let mut task = Task {
+        ctx,
+        entry,
+        started: if start.doubtful {
+            Started::Before
+        } else {
+            Started::Not
+        },
+        proof: ctx
+            .settings
+            .verify
+            .for_object(false, &mut *ctx.rng.borrow_mut()),
+        checkpoints: start.checkpoints,
+        attempts: Attempts::default(),
+        method: Method::Copy,
+        update_refused: false,
+        given_up: None,
+    };
+    match task.run().await {
+        Ok(outcome) => Ok(outcome),
+        Err(Stop::Row(failure) | Stop::Wrong(failure)) => Ok(TaskOutcome::Failed(failure)),
+        Err(Stop::Skip(reason)) => Ok(TaskOutcome::Skipped(reason)),
+        Err(Stop::Unsettled(why)) => Err(why),
+    }
+}
+
+struct Task<'c, 'a> {
+    ctx: &'c Context<'a>,
+    entry: &'c ManifestEntry,
+    /// Whether the object may have been rewritten already.
+    started: Started,
+    /// How much of the rewrite is checked.
+    proof: Proof,
+    /// What an earlier run has left word of, oldest first.
+    checkpoints: &'c [Checkpoint],
+    /// The method of the last attempt.
+    method: Method,
+    /// The store has refused UpdateObjectEncryption for this object.
+    update_refused: bool,
+    /// Failed attempts of the rewrite; each look counts its own.
+    attempts: Attempts,
+    /// The last attempt failed for good; a last look decides what is told.
+    given_up: Option<Failure>,
+}
+
+/// Why a row is not gone on with.
+enum Stop {
+    /// It fails.
+    Row(Failure),
+    /// Nothing is to be done.
+    Skip(SkipReason),
+    /// It stays without an outcome.
+    Unsettled(Unsettled),
+    /// The object came back wrong: nothing more may be rewritten.
+    Wrong(Failure),
+}
+
+impl From<NoNote> for Stop {
+    fn from(reason: NoNote) -> Self {
+        match reason {
+            NoNote::TooLong(failure) => Self::Row(failure),
+            NoNote::Unsettled(why) => Self::Unsettled(why),
+        }
+    }
+}
+
+impl<'c, 'a> Task<'c, 'a> {
+    /// Looks, plans and rewrites until the row has an outcome. Every turn but the first follows a counted failure, or the one
+    /// refusal of an update, or the one attempt without a look, so that the bounds of [`Attempts`] bound it.
+    async fn run(&mut self) -> Result<TaskOutcome, Stop> {
+        let target = self.ctx.target.borrow().clone();
+        let row = plan::plan_row(self.entry, self.started, self.ctx.circumstances(&target));
+        let mut unseen = match row {
+            RowPlan::Skip(reason) => return Err(Stop::Skip(reason)),
+            RowPlan::Restack => return self.restack(&target).await,
+            RowPlan::Unseen(head) if !self.proof.looks() => Some(Look {
+                head: *head,
+                key: None,
+                is_current: true,
+                is_unseen: true,
+            }),
+            RowPlan::Unseen(_) | RowPlan::Look => None,
+        };
+        let mut first = true;
+        loop {
+            let look = match unseen.take() {
+                Some(look) => look,
+                None => self.look().await?,
+            };
+            if std::mem::take(&mut first) {
+                (self.ctx.emit)(Event::Found {
+                    mode: look.head.encryption.mode(),
+                });
+            }
+            if let Some(outcome) = self.turn(&look).await? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Plans and rewrites what a look has told; `None` means: look again.
+    async fn turn(&mut self, look: &Look<'a>) -> Result<Option<TaskOutcome>, Stop> {
+        let _resolving = self.key_resolver(&look.head).await;
+        let target = self.ctx.target.borrow().clone();
+        let seen = Seen {
+            head: &look.head,
+            is_current: look.is_current,
+            update_refused: self.update_refused,
+        };
+        let on = self.ctx.circumstances(&target);
+        let plan = plan::plan_object(self.entry, seen, self.started, on);
+        match plan {
+            Plan::Done => return Ok(Some(self.succeeded(look))),
+            Plan::Skip(reason) => return Err(Stop::Skip(reason)),
+            Plan::Refuse(refusal) => return Err(Stop::Row(refusal.to_failure())),
+            Plan::UpdateEncryption
+            | Plan::CopyInPlace { .. }
+            | Plan::MultipartCopy
+            | Plan::Restack => {}
+        }
+        if let Some(failure) = self.given_up.take() {
+            return Err(Stop::Row(failure));
+        }
+        if plan == Plan::Restack {
+            return self.restack(&target).await.map(Some);
+        }
+        let before = self.evidence(look).await?;
+        let written = match plan {
+            Plan::UpdateEncryption => self.update(look, &target).await?,
+            Plan::CopyInPlace { resend } => {
+                let carry = self.gather(look, &target, resend, false).await?;
+                let directive = if resend {
+                    Directive::Replace
+                } else {
+                    Directive::Copy
+                };
+                self.copy(look, &target, &carry, directive).await?
+            }
+            Plan::MultipartCopy => {
+                let carry = self.gather(look, &target, true, true).await?;
+                self.copy_in_parts(look, &target, &carry).await?
+            }
+            Plan::Done | Plan::Skip(_) | Plan::Refuse(_) | Plan::Restack => {
+                unreachable!("returned above")
+            }
+        };
+        let Some(written) = written else {
+            return Ok(None);
+        };
+        if let Some(before) = &before
+            && !self.verify(before, &target, &written).await?
+        {
+            return self.changed_meanwhile(look, &target).await.map(|()| None);
+        }
+        Ok(Some(self.succeeded(look)))
+    }
+
+    /// Somebody has written the object since our rewrite: it is planned anew, within the bound of conflicts.
+    async fn changed_meanwhile(&mut self, look: &Look<'a>, target: &Target) -> Result<(), Stop> {
+        let error = S3Error::changed_meanwhile(Operation::HeadObject.name());
+        self.failed(Operation::HeadObject, look, target, &error)
+            .await
+            .map(|_| ())
+    }
+
+    fn succeeded(&self, look: &Look<'_>) -> TaskOutcome {
+        TaskOutcome::Succeeded {
+            method: self.method,
+            bytes: look.head.size,
+        }
+    }
+
+    /// Where the target's key is an alias that nobody knows yet, and this object may be under that key: the right to be the one
+    /// that lets the store tell. Everybody else waits for the answer.
+    async fn key_resolver(&self, head: &ObjectHead) -> Option<MutexGuard<'c, ()>> {
+        let unknown = || plan::needs_resolved_key(head, &self.ctx.target.borrow());
+        if !unknown() {
+            return None;
+        }
+        let guard = self.ctx.learnt.resolving.lock().await;
+        unknown().then_some(guard)
+    }
+
+    /// A question with its retries; the inner error is a refusal by the store.
+    async fn ask<T, F>(
+        &self,
+        operation: Operation,
+        request: impl Fn() -> F,
+    ) -> Result<Result<T, S3Error>, Stop>
+    where
+        F: Future<Output = Result<T, S3Error>>,
+    {
+        let mut attempts = Attempts::default();
+        loop {
+            let error = match self.observed(operation, request()).await {
+                Ok(answer) => return Ok(Ok(answer)),
+                Err(error) => error,
+            };
+            let verdict = retry::judge_look(&error);
+            if verdict == Verdict::FailRow {
+                return Ok(Err(error));
+            }
+            self.pause(operation, &mut attempts, &verdict, &error)
+                .await?;
+        }
+    }
+
+    /// Asks the bucket something small. Whoever comes while the question is on its way shares the next one: an answer counts
+    /// only for refusals that came before it was asked.
+    async fn diagnose(&self) -> Result<(), S3Error> {
+        let refused_at = Instant::now();
+        let learnt = &self.ctx.learnt;
+        let mut last = learnt.diagnosis.lock().await;
+        if let Some((asked_at, answer)) = &*last
+            && *asked_at >= refused_at
+        {
+            return answer.clone();
+        }
+        let asked_at = Instant::now();
+        let answer = self.ctx.s3.diagnose(&self.ctx.bucket.name).await;
+        learnt.diagnosed.set(Some(asked_at));
+        *last = Some((asked_at, answer.clone()));
+        answer
+    }
+
+    /// Tells of a request and its answer.
+    async fn observed<T>(
+        &self,
+        operation: Operation,
+        request: impl Future<Output = Result<T, S3Error>>,
+    ) -> Result<T, S3Error> {
+        let sent = Instant::now();
+        let answer = request.await;
+        (self.ctx.emit)(Event::Request {
+            operation,
+            class: answer
+                .as_ref()
+                .map_or_else(S3Error::class, |_| ResponseClass::Ok),
+            elapsed: sent.elapsed(),
+        });
+        answer
+    }
+
+    /// Waits before another attempt.
+    ///
+    /// # Errors
+    /// There shall be none: the verdict fails, or the bound is reached.
+    async fn pause(
+        &self,
+        operation: Operation,
+        attempts: &mut Attempts,
+        verdict: &Verdict,
+        error: &S3Error,
+    ) -> Result<(), Stop> {
+        if let Verdict::Again {
+            throttled_by: Some(by),
+        } = verdict
+        {
+            (self.ctx.emit)(Event::Throttled { by: *by });
+        }
+        let wait = match verdict {
+            Verdict::FailJob => return Err(Stop::Unsettled(Unsettled::Fault(error.clone()))),
+            Verdict::FailRow => return Err(Stop::Row(error.to_failure())),
+            _ => attempts.next(verdict, error, &mut *self.ctx.rng.borrow_mut()),
+        };
+        let Some(wait) = wait else {
+            // Not this object, when the bucket fares no better: then every row would end like this one.
+            if let Err(cause) = self.diagnose().await
+                && retry::judge_look(&cause) != Verdict::FailRow
+            {
+                return Err(Stop::Unsettled(Unsettled::Fault(cause)));
+            }
+            let mut failure = error.to_failure();
+            failure.message = format!(
+                "gave up after {} attempts: {}",
+                attempts.count(),
+                failure.message
+            );
+            return Err(Stop::Row(failure));
+        };
+        (self.ctx.emit)(Event::Retried {
+            operation,
+            class: error.class(),
+        });
+        self.ctx.unless_drained(tokio::time::sleep(wait)).await
+    }
+}

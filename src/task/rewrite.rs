@@ -1,0 +1,241 @@
+//! The rewrite by one request: UpdateObjectEncryption, or CopyObject onto itself.
+
+use super::{Look, Stop, Task};
+use crate::encryption::{CustomerKey, Encryption, Target};
+use crate::event::Operation;
+use crate::outcome::{Failure, Method};
+use crate::plan::{MethodChoice, Started};
+use crate::retry::{self, Verdict};
+use crate::s3::{Carry, Copy, Destination, Directive, SourceCondition, Written};
+use crate::s3_error::S3Error;
+
+/// What becomes of a rewrite whose request has failed.
+pub(super) enum Next {
+    /// The same request once more.
+    Again,
+    /// Look, and plan anew.
+    Look,
+}
+
+impl<'a> Task<'_, 'a> {
+    /// Updates the object's encryption where it is; `None` means: look again. S3's answer says nothing, so a look confirms it.
+    ///
+    /// What the store refuses for the object (403, 400, 501) is copied instead, unless `--method update` was asked for.
+    pub(super) async fn update(
+        &mut self,
+        look: &Look<'a>,
+        target: &Target,
+    ) -> Result<Option<Written>, Stop> {
+        self.method = Method::Update;
+        let ctx = self.ctx;
+        let kms = target.kms().expect("the plan updates to SSE-KMS only");
+        let arn = kms.full_arn().expect("the plan updates to a full ARN only");
+        let version_id = match self.entry.version_id {
+            Some(_) => look.head.version_id.as_deref(),
+            None => None,
+        };
+        loop {
+            ctx.unless_drained(ctx.limiter.write()).await?;
+            let object = self.object(version_id);
+            let request = ctx
+                .s3
+                .update_encryption(object, arn, kms.bucket_key.unwrap_or(true));
+            let error = match self
+                .observed(Operation::UpdateObjectEncryption, request)
+                .await
+            {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            let falls_back = ctx.settings.rules.method == MethodChoice::Auto;
+            if falls_back && is_refused_for_the_object(&error) {
+                self.update_refused = true;
+                return Ok(None);
+            }
+            match self
+                .failed(Operation::UpdateObjectEncryption, look, target, &error)
+                .await?
+            {
+                Next::Again => {}
+                Next::Look => return Ok(None),
+            }
+        }
+        let head = match self.head(version_id, None).await? {
+            Ok(head) => head,
+            Err(error) => return Err(Stop::Row(error.to_failure())),
+        };
+        if head.etag != look.head.etag {
+            // Somebody has written the object meanwhile: an update keeps the ETag.
+            let error = S3Error::changed_meanwhile(Operation::UpdateObjectEncryption.name());
+            self.failed(Operation::UpdateObjectEncryption, look, target, &error)
+                .await?;
+            return Ok(None);
+        }
+        self.confirm(target, &head.encryption)?;
+        Ok(Some(Written {
+            encryption: Some(head.encryption),
+            etag: Some(head.etag),
+            version_id: head.version_id,
+            checksums: head.checksums,
+        }))
+    }
+
+    /// Copies the object onto itself, under what was looked at; `None` means: look again.
+    pub(super) async fn copy(
+        &mut self,
+        look: &Look<'a>,
+        target: &Target,
+        carry: &Carry,
+        directive: Directive,
+    ) -> Result<Option<Written>, Stop> {
+        self.method = Method::Copy;
+        let ctx = self.ctx;
+        loop {
+            ctx.unless_drained(ctx.limiter.write()).await?;
+            let copy = Copy {
+                object: self.object(None),
+                head: &look.head,
+                target,
+                source_key: look.key,
+                directive,
+                carry,
+                source: SourceCondition::Etag,
+                destination: Destination::Etag(&look.head.etag),
+            };
+            let error = match self
+                .observed(Operation::CopyObject, ctx.s3.copy_in_place(copy))
+                .await
+            {
+                Ok(written) => return self.check(target, written).await.map(Some),
+                Err(error) => error,
+            };
+            match self
+                .failed(Operation::CopyObject, look, target, &error)
+                .await?
+            {
+                Next::Again => {}
+                Next::Look => return Ok(None),
+            }
+        }
+    }
+
+    /// Judges a rewrite's error, and waits where there is another attempt.
+    ///
+    /// # Errors
+    /// There shall be none.
+    pub(super) async fn failed(
+        &mut self,
+        operation: Operation,
+        look: &Look<'a>,
+        target: &Target,
+        error: &S3Error,
+    ) -> Result<Next, Stop> {
+        let verdict = retry::judge_rewrite(error, &look.head.encryption, target);
+        if look.is_unseen && verdict == Verdict::FailRow {
+            // The row was out of date, or the object is not what it seemed: a look tells.
+            return Ok(Next::Look);
+        }
+        let mut attempts = self.attempts;
+        let pause = self.pause(operation, &mut attempts, &verdict, error).await;
+        self.attempts = attempts;
+        match (verdict, pause) {
+            (Verdict::Again { .. }, Ok(())) => Ok(Next::Again),
+            (Verdict::Conflict, Ok(())) => Ok(Next::Look),
+            (Verdict::LookFirst, Ok(())) => {
+                self.started = Started::Now;
+                Ok(Next::Look)
+            }
+            (Verdict::LookFirst, Err(Stop::Row(failure))) => {
+                self.started = Started::Now;
+                self.given_up = Some(failure);
+                Ok(Next::Look)
+            }
+            (_, Err(stop)) => Err(stop),
+            (Verdict::FailRow | Verdict::FailJob, Ok(())) => {
+                unreachable!("a verdict that fails is never paused for")
+            }
+        }
+    }
+
+    /// Holds the store's answer against the target. Where the answer doesn't name it, HTTP 200 proves nothing: look.
+    pub(super) async fn check(&self, target: &Target, written: Written) -> Result<Written, Stop> {
+        if let Some(answered) = &written.encryption
+            && target.is_confirmed_by(answered)
+        {
+            self.learn_key(answered);
+            return Ok(written);
+        }
+        let version_id = written.version_id.as_deref();
+        let found = match self.head(version_id, target_key(target)).await? {
+            Ok(head) => head.encryption,
+            Err(error) => return Err(Stop::Row(error.to_failure())),
+        };
+        self.confirm(target, &found)?;
+        Ok(Written {
+            encryption: Some(found),
+            ..written
+        })
+    }
+
+    /// What a look after the rewrite shows must be the target.
+    fn confirm(&self, target: &Target, found: &Encryption) -> Result<(), Stop> {
+        if target.is_confirmed_by(found) {
+            self.learn_key(found);
+            return Ok(());
+        }
+        Err(Stop::Row(Failure {
+            code: "EncryptionNotApplied".to_owned(),
+            http_status: 200,
+            message: format!(
+                "the store answered OK, but what it shows ({}) is not {} under the key that was asked for",
+                shown(found),
+                target.mode()
+            ),
+        }))
+    }
+
+    /// The store names the key that an alias stands for in its answer.
+    fn learn_key(&self, answered: &Encryption) {
+        let (Encryption::SseKms { key: Some(arn), .. } | Encryption::DsseKms { key: Some(arn) }) =
+            answered
+        else {
+            return;
+        };
+        let mut target = self.ctx.target.borrow_mut();
+        if let Target::SseKms(kms) | Target::DsseKms(kms) = &mut *target
+            && kms.needs_resolving()
+        {
+            kms.resolved = Some(arn.clone());
+        }
+    }
+}
+
+/// Whether UpdateObjectEncryption does not serve for this object, while a copy may.
+/// Source: S3 API Reference, UpdateObjectEncryption: 403 for Object Lock and for keys of another account, 400 InvalidRequest for a
+/// source that it does not take; 405 and 501 are stores that do not have it.
+fn is_refused_for_the_object(error: &S3Error) -> bool {
+    matches!(error.http_status, 405 | 501)
+        || (error.http_status == 400 && error.code == "InvalidRequest")
+        || (error.http_status == 403 && error.code == "AccessDenied")
+}
+
+/// The key that a look at the target takes.
+pub(super) fn target_key(target: &Target) -> Option<&CustomerKey> {
+    match target {
+        Target::SseC(key) => Some(key),
+        Target::SseS3 | Target::SseKms(_) | Target::DsseKms(_) => None,
+    }
+}
+
+/// An encryption as a message tells it.
+fn shown(found: &Encryption) -> String {
+    match found {
+        Encryption::SseKms { key, .. } | Encryption::DsseKms { key } => {
+            let key = key.as_deref().unwrap_or("a key that it does not name");
+            format!("{} under {key}", found.mode())
+        }
+        Encryption::NotSse | Encryption::SseS3 | Encryption::SseC { .. } => {
+            found.mode().to_string()
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Proof: what came back is held against what was there before.
+
+use rand::RngExt as _;
+
+use super::rewrite::target_key;
+use super::{Look, Stop, Task};
+use crate::closure::{self, Evidence};
+use crate::encryption::{CustomerKey, Target};
+use crate::event::Operation;
+use crate::object::ObjectRef;
+use crate::outcome::Failure;
+use crate::s3::Written;
+use crate::s3_error::S3Error;
+
+/// How much is checked of each rewrite beyond its answer, which is always held against the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Verify {
+    /// No more.
+    #[default]
+    Answer,
+    /// HEAD before and after: size, headers, metadata, class, checksums.
+    Head,
+    /// The same, and tags, ACL, lock, and the bytes, read before and after.
+    Read,
+    /// `Read` for this share of the objects, `Head` for none of the others.
+    Sample(f64),
+}
+
+/// How much is checked of this object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The answer.
+    Answer,
+    /// What HEAD shows.
+    Head,
+    /// Everything.
+    Read,
+}
+
+impl Proof {
+    /// Whether anything is looked at but the answer.
+    pub(super) fn looks(self) -> bool {
+        self != Self::Answer
+    }
+}
+
+impl Verify {
+    /// What that means for one object. `must`: it is one of those that prove the store.
+    pub(super) fn for_object(self, must: bool, rng: &mut impl rand::Rng) -> Proof {
+        match self {
+            _ if must => Proof::Read,
+            Self::Answer => Proof::Answer,
+            Self::Head => Proof::Head,
+            Self::Read => Proof::Read,
+            Self::Sample(share) if rng.random_bool(share.clamp(0.0, 1.0)) => Proof::Read,
+            Self::Sample(_) => Proof::Answer,
+        }
+    }
+}
+
+impl<'a> Task<'_, 'a> {
+    /// What there is of the object before its rewrite, as far as it is to be proven.
+    pub(super) async fn evidence(&self, look: &Look<'a>) -> Result<Option<Evidence>, Stop> {
+        if !self.proof.looks() {
+            return Ok(None);
+        }
+        let object = self.version_of(look);
+        self.seen(object, look.head.clone(), look.key)
+            .await
+            .map(Some)
+    }
+
+    /// Holds the rewritten object against what was there. `false`: somebody has written it since, so that nothing can be told.
+    ///
+    /// # Errors
+    /// It came back wrong, or could not be looked at.
+    pub(super) async fn verify(
+        &self,
+        before: &Evidence,
+        target: &Target,
+        written: &Written,
+    ) -> Result<bool, Stop> {
+        let key = target_key(target);
+        let version_id = written.version_id.as_deref();
+        let unproven = |error: S3Error| {
+            let mut failure = error.to_failure();
+            failure.message = format!("rewritten, but it can't be checked: {}", failure.message);
+            Stop::Row(failure)
+        };
+        let head = self.head(version_id, key).await?.map_err(unproven)?;
+        if written.etag.as_ref().is_some_and(|etag| *etag != head.etag) {
+            return Ok(false);
+        }
+        let after = self.seen(self.object(version_id), head, key).await?;
+        let allowed = &self.ctx.settings.rules.allowed;
+        let differences = closure::differences(before, &after, allowed);
+        if differences.is_empty() {
+            return Ok(true);
+        }
+        Err(Stop::Wrong(Failure {
+            code: "CameBackWrong".to_owned(),
+            http_status: 200,
+            message: format!(
+                "the store answered OK, but after the rewrite differ: {}",
+                differences.join(", ")
+            ),
+        }))
+    }
+
+    async fn seen(
+        &self,
+        object: ObjectRef<'_>,
+        head: crate::object::ObjectHead,
+        key: Option<&CustomerKey>,
+    ) -> Result<Evidence, Stop> {
+        let mut evidence = Evidence {
+            head,
+            tags: None,
+            acl: None,
+            sha256: None,
+        };
+        if self.proof != Proof::Read {
+            return Ok(evidence);
+        }
+        evidence.tags = self.tags(object).await?;
+        if self.ctx.bucket.acls != Some(crate::bucket::Acls::Disabled) {
+            evidence.acl = self.acl(object).await?;
+        }
+        if self.ctx.bucket.object_lock != Some(crate::bucket::ObjectLock::Disabled) {
+            evidence.head.lock = self.lock(object, &evidence.head.lock).await?;
+        }
+        // What is archived can't be read; its encryption alone is changed, where it is.
+        if !evidence.head.archived {
+            let etag = evidence.head.etag.clone();
+            let asked = || self.ctx.s3.read(object, key, Some(&etag));
+            let read = self.ask(Operation::GetObject, asked).await?;
+            let read = read.map_err(|error| Stop::Row(error.to_failure()))?;
+            evidence.sha256 = Some(read.sha256);
+        }
+        Ok(evidence)
+    }
+}
