@@ -35,6 +35,8 @@ pub struct Known {
     pub size: Option<u64>,
     /// ETag without quotes.
     pub etag: Option<String>,
+    /// When it was written, in seconds since 1970.
+    pub last_modified: Option<i64>,
     /// Storage class, S3's spelling.
     pub storage_class: Option<String>,
     /// Encryption mode; the inventory has no column for the key.

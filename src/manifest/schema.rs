@@ -3,9 +3,11 @@
 use std::io::BufRead;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::encryption::Mode;
-use crate::object::{Known, ManifestEntry};
+use crate::object::{Known, ManifestEntry, NULL_VERSION};
 
 use super::csv::Records;
 use super::decode::decode_key;
@@ -21,9 +23,6 @@ const BUCKET_BYTES_MAX: usize = 255;
 /// Most columns of an inventory's schema; S3 knows some 25.
 const COLUMNS_MAX: usize = 100;
 
-/// S3's own version id of the null version.
-const NULL_VERSION: &str = "null";
-
 /// What a column holds. Named as in an inventory's `fileSchema`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Column {
@@ -34,6 +33,7 @@ enum Column {
     IsDeleteMarker,
     Size,
     ETag,
+    LastModifiedDate,
     StorageClass,
     EncryptionStatus,
     /// Anything else: not used.
@@ -41,7 +41,7 @@ enum Column {
 }
 
 impl Column {
-    const NAMED: [(&str, Self); 9] = [
+    const NAMED: [(&str, Self); 10] = [
         ("Bucket", Self::Bucket),
         ("Key", Self::Key),
         ("VersionId", Self::VersionId),
@@ -49,6 +49,7 @@ impl Column {
         ("IsDeleteMarker", Self::IsDeleteMarker),
         ("Size", Self::Size),
         ("ETag", Self::ETag),
+        ("LastModifiedDate", Self::LastModifiedDate),
         ("StorageClass", Self::StorageClass),
         ("EncryptionStatus", Self::EncryptionStatus),
     ];
@@ -149,6 +150,7 @@ impl Schema {
                 Column::IsDeleteMarker => known.is_delete_marker = boolean(field) == Some(true),
                 Column::Size => known.size = size(field)?,
                 Column::ETag => known.etag = text(unquoted(field), "ETag")?,
+                Column::LastModifiedDate => known.last_modified = instant(field),
                 Column::StorageClass => known.storage_class = text(field, "StorageClass")?,
                 Column::EncryptionStatus => known.encryption = mode(field),
                 Column::Other => {}
@@ -267,6 +269,13 @@ fn boolean(field: &[u8]) -> Option<bool> {
     } else {
         None
     }
+}
+
+/// A point in time, in seconds since 1970. What is none is not known: nothing depends on it.
+fn instant(field: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(field).ok()?;
+    let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Some(instant.unix_timestamp())
 }
 
 fn mode(field: &[u8]) -> Option<Mode> {

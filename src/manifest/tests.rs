@@ -188,6 +188,7 @@ proptest! {
             "IsDeleteMarker" => "false",
             "Size" => "7",
             "ETag" => "e-2",
+            "LastModifiedDate" => "2024-04-22T01:11:06.000Z",
             "StorageClass" => "GLACIER",
             "EncryptionStatus" => "SSE-KMS",
             _ => "\"\"junk,",
@@ -200,6 +201,7 @@ proptest! {
         prop_assert_eq!((row.key.as_str(), row.version_id.as_deref()), ("a b", Some("v1")));
         prop_assert_eq!((row.known.size, row.known.etag.as_deref()), (Some(7), Some("e-2")));
         prop_assert_eq!(row.known.storage_class.as_deref(), Some("GLACIER"));
+        prop_assert_eq!(row.known.last_modified, Some(1_713_748_266));
         prop_assert_eq!((row.known.encryption, row.known.is_latest), (Some(Mode::SseKms), Some(true)));
         prop_assert!(!row.known.is_delete_marker);
     }

@@ -234,7 +234,7 @@ fn unseen(entry: &ManifestEntry) -> Option<ObjectHead> {
         etag: format!("\"{}\"", etag.trim_matches('"')),
         size: *size,
         version_id: entry.version_id.clone(),
-        last_modified: None,
+        last_modified: entry.known.last_modified,
         encryption,
         storage_class: Some(class.clone()),
         website_redirect: None,

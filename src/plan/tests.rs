@@ -120,7 +120,7 @@ impl World {
     fn plan_started(&self, entry: &ManifestEntry, head: &ObjectHead, started: Started) -> Plan {
         let seen = Seen {
             head,
-            is_current: entry.version_id.is_none() || entry.version_id == head.version_id,
+            is_current: true,
             update_refused: false,
         };
         plan_object(entry, seen, started, self.on())
@@ -424,6 +424,7 @@ fn complete() -> ManifestEntry {
     row.known = Known {
         size: Some(1),
         etag: Some("e".to_owned()),
+        last_modified: Some(1),
         storage_class: Some("STANDARD_IA".to_owned()),
         encryption: Some(Mode::NotSse),
         is_latest: Some(true),

@@ -67,7 +67,7 @@ fn rows_are_written_as_s3_writes_them() {
     assert_eq!(
         results(root.path(), &report, "succeeded"),
         "photos,a+b/%C3%A9%7E.jpg,v1,succeeded,200,,Successful\n\
-         photos,plain,,succeeded,200,,\"Skipped: not the current version, a copy would make it current\"\n"
+         photos,plain,,succeeded,200,,Skipped: found under the target encryption after an interruption\n"
     );
     assert_eq!(
         results(root.path(), &report, "failed"),

@@ -90,6 +90,12 @@ impl<'a> Task<'_, 'a> {
     ) -> Result<Option<Written>, Stop> {
         self.method = Method::Copy;
         let ctx = self.ctx;
+        // A copy onto itself may keep the ETag and change metadata or class: where nobody has looked, the date tells. S3 takes
+        // a date beside an ETag for no condition at all, so it stands alone; the destination has the ETag.
+        let source = match look.head.last_modified {
+            Some(at) if look.is_unseen => SourceCondition::UnmodifiedSince(at),
+            _ => SourceCondition::Etag,
+        };
         loop {
             ctx.unless_drained(ctx.limiter.write()).await?;
             let copy = Copy {
@@ -99,7 +105,7 @@ impl<'a> Task<'_, 'a> {
                 source_key: look.key,
                 directive,
                 carry,
-                source: SourceCondition::Etag,
+                source,
                 destination: Destination::Etag(&look.head.etag),
             };
             let error = match self
