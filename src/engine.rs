@@ -6,6 +6,9 @@
 //!
 //! Admission waits while any of these is full: tasks in flight ([`Settings::concurrency`]), outcomes that wait for the disk
 //! ([`PENDING_RECORDS_MAX`]), the distance from the lowest unsettled row to the next ([`crate::journal::WINDOW_ROWS_MAX`]).
+//!
+//! Until so many rows as [`Settings::canary`] have been rewritten and read back, no more are in flight than are still
+//! wanted of them: a store that answers 200 and writes rubbish has spoilt at most these.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -16,10 +19,11 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::journal::{PENDING_RECORDS_MAX, Record, Replay, StateError, WINDOW_ROWS_MAX, Writer};
 use crate::object::ManifestEntry;
-use crate::outcome::{Tally, TaskOutcome};
+use crate::outcome::{Failure, Tally, TaskOutcome};
+use crate::plan;
 use crate::s3_error::S3Error;
 use crate::shutdown::{Shutdown, Urgency};
-use crate::task::{self, Context, Note, Start, Unsettled};
+use crate::task::{self, Context, Ended, Note, Start, Unsettled};
 
 /// Rows that are reserved ahead of the one that is admitted next. After a crash so many are looked at as doubtful.
 const RESERVE_ROWS: u64 = 8_192;
@@ -35,8 +39,11 @@ pub type Rows = mpsc::Receiver<Result<Vec<ManifestEntry>, Error>>;
 pub struct Settings {
     /// Most tasks in flight.
     pub concurrency: usize,
-    /// Share of failed rows, in percent of those settled in this run, above which the job fails.
+    /// Share of failed rows, in percent of those settled in this run, above which the job fails. Rows that were refused don't
+    /// count as failed.
     pub failure_threshold_percent: u8,
+    /// Rows of the job that are read back and compared before the rest is admitted; those that earlier runs have rewritten count.
+    pub canary: u64,
 }
 
 /// How a run ended.
@@ -48,9 +55,16 @@ pub enum End {
     Interrupted,
     /// A fault that every object would meet.
     Fault(S3Error),
+    /// An object that was rewritten is not what it was.
+    CameBackWrong {
+        /// Its key: untrusted text.
+        key: String,
+        /// What differs.
+        what: String,
+    },
     /// Too many rows failed.
     ThresholdCrossed {
-        /// Rows that failed in this run.
+        /// Rows that failed in this run, and were not refused.
         failed: u64,
         /// Rows that were settled in this run.
         settled: u64,
@@ -99,8 +113,8 @@ pub async fn run(
     };
     let engine = Engine::new(job, settings, before, journal);
     let task = async |entry: ManifestEntry, start: Start<'_>| {
-        let result = task::run(ctx, &entry, start).await;
-        (entry, result)
+        let ended = task::run(ctx, &entry, start).await;
+        (entry, ended)
     };
     engine.run(rows, notes, shutdown, task).await
 }
@@ -135,6 +149,10 @@ struct Engine<'c> {
     resolved_key: Option<String>,
     /// What this run settled.
     tally: Tally,
+    /// Failed rows among them that were refused.
+    refused: u64,
+    /// Rows of the job that were rewritten, as far as the canary wants to know.
+    proven: u64,
     /// Why nothing is admitted any more.
     end: Option<End>,
 }
@@ -154,6 +172,8 @@ impl<'c> Engine<'c> {
             reserving: None,
             resolved_key: (job.resolved_key)(),
             tally: Tally::default(),
+            refused: 0,
+            proven: before.tally.succeeded_total(),
             end: None,
         }
     }
@@ -167,7 +187,7 @@ impl<'c> Engine<'c> {
         task: impl Fn(ManifestEntry, Start<'c>) -> T,
     ) -> Result<End, EngineError>
     where
-        T: Future<Output = (ManifestEntry, Result<TaskOutcome, Unsettled>)>,
+        T: Future<Output = (ManifestEntry, Ended)>,
     {
         let mut durable = self.journal.durable();
         let mut tasks = FuturesUnordered::new();
@@ -210,7 +230,7 @@ impl<'c> Engine<'c> {
                     }
                 }
                 Some(note) = notes.recv() => self.note(note),
-                Some((entry, result)) = tasks.next() => self.ended(entry, result, tasks.len()),
+                Some((entry, ended)) = tasks.next() => self.ended(entry, ended, tasks.len()),
                 batch = rows.recv(), if self.queue.is_empty() && !rows_ended && self.end.is_none() => {
                     match batch {
                         Some(Ok(batch)) => self.enqueue(batch),
@@ -235,7 +255,9 @@ impl<'c> Engine<'c> {
         let next = self.queue.front()?.row;
         self.reserve(next);
         let lowest = self.unsettled.first().copied().unwrap_or(next);
+        let unproven = self.unproven();
         let may = in_flight < self.settings.concurrency
+            && (unproven == 0 || (in_flight as u64) < unproven)
             && (self.unsynced.len() as u64) < PENDING_RECORDS_MAX
             && next < self.reserved
             && next - lowest < WINDOW_ROWS_MAX;
@@ -246,9 +268,16 @@ impl<'c> Engine<'c> {
         let entry = self.queue.pop_front()?;
         let start = Start {
             doubtful: next < self.before.reserved,
+            prove: unproven > 0,
             checkpoints: self.before.checkpoints_of(next),
         };
         Some((entry, start))
+    }
+
+    /// Rows that have yet to be proven before the rest is admitted. Never fewer than are in flight, so that each of these is one
+    /// of them, and none is left when the last is proven.
+    fn unproven(&self) -> u64 {
+        self.settings.canary.saturating_sub(self.proven)
     }
 
     /// Keeps the reservation ahead of `next`, early enough that nobody waits for the disk.
@@ -272,19 +301,20 @@ impl<'c> Engine<'c> {
     }
 
     /// Takes a task that is over.
-    fn ended(
-        &mut self,
-        entry: ManifestEntry,
-        result: Result<TaskOutcome, Unsettled>,
-        in_flight: usize,
-    ) {
+    fn ended(&mut self, entry: ManifestEntry, ended: Ended, in_flight: usize) {
         (self.job.emit)(Event::TaskEnded);
-        match result {
-            Ok(outcome) => self.settle(entry, outcome),
-            Err(Unsettled::Drained) => {
+        match ended {
+            Ended::Settled(outcome) => self.settle(entry, outcome),
+            Ended::CameBackWrong(failure) => {
+                let (key, what) = (entry.key.clone(), failure.message.clone());
+                self.settle(entry, TaskOutcome::Failed(failure));
+                let reason = format!("{key} came back wrong");
+                self.drain(End::CameBackWrong { key, what }, &reason, in_flight);
+            }
+            Ended::Unsettled(Unsettled::Drained) => {
                 self.unsettled.remove(&entry.row);
             }
-            Err(Unsettled::Fault(error)) => {
+            Ended::Unsettled(Unsettled::Fault(error)) => {
                 self.unsettled.remove(&entry.row);
                 let reason = error.to_string();
                 self.drain(End::Fault(error), &reason, in_flight);
@@ -303,6 +333,11 @@ impl<'c> Engine<'c> {
             self.resolved_key = resolved;
         }
         self.tally.add(&outcome);
+        match &outcome {
+            TaskOutcome::Succeeded { .. } => self.proven += 1,
+            TaskOutcome::Failed(failure) if is_refused(failure) => self.refused += 1,
+            TaskOutcome::Failed(_) | TaskOutcome::Skipped(_) => {}
+        }
         let sequence = self.journal.append(&Record::Settled {
             row: entry.row,
             outcome: outcome.clone(),
@@ -336,7 +371,8 @@ impl<'c> Engine<'c> {
     }
 
     fn check_threshold(&mut self, in_flight: usize) {
-        let (failed, settled) = (self.tally.failed_total(), self.tally.settled());
+        let failed = self.tally.failed_total() - self.refused;
+        let settled = self.tally.settled();
         let limit = u128::from(self.settings.failure_threshold_percent);
         if settled >= THRESHOLD_AFTER && u128::from(failed) * 100 > u128::from(settled) * limit {
             let reason = format!("{failed} of {settled} rows failed");
@@ -348,15 +384,26 @@ impl<'c> Engine<'c> {
         }
     }
 
-    /// Admits nothing more. The first reason stands.
+    /// Admits nothing more. The first reason stands, unless an object came back wrong: whatever else there was, the same command
+    /// must not go on.
     fn drain(&mut self, end: End, reason: &str, in_flight: usize) {
-        if self.end.is_none() {
+        let is_wrong = |end: &End| matches!(end, End::CameBackWrong { .. });
+        let stands = self
+            .end
+            .as_ref()
+            .is_some_and(|first| is_wrong(first) || !is_wrong(&end));
+        if !stands {
             self.end = Some(end);
             self.queue.clear();
             (self.job.drain)();
             (self.job.emit)(Event::Draining { reason, in_flight });
         }
     }
+}
+
+/// Whether a row failed because nothing was done to its object. Some codes are S3's too: what the store answered is no refusal.
+fn is_refused(failure: &Failure) -> bool {
+    failure.http_status == 0 && plan::is_refusal(&failure.code)
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Doing names no listener.
     (
         "engine",
-        &["error", "journal", "manifest", "shutdown", "task"],
+        &["error", "journal", "manifest", "plan", "shutdown", "task"],
     ),
     ("shutdown", &[]),
     ("task", &["closure", "limiter", "plan", "retry", "s3"]),

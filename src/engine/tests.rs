@@ -8,13 +8,15 @@ use crate::checkpoint::Checkpoint;
 use crate::journal::tests::writer_on_a_failing_disk;
 use crate::journal::{StateDir, replay_unlocked};
 use crate::object::Known;
-use crate::outcome::Method;
+use crate::outcome::{Failure, Method, SkipReason};
+use crate::plan::Refusal;
 use crate::shutdown;
 use crate::task::{NoNote, Notes};
 
 const SETTINGS: Settings = Settings {
     concurrency: 8,
     failure_threshold_percent: 50,
+    canary: 0,
 };
 
 const REWRITTEN: TaskOutcome = TaskOutcome::Succeeded {
@@ -64,7 +66,7 @@ impl Seen {
         task: impl Fn(Notes, ManifestEntry, Start<'_>) -> T,
     ) -> Result<End, EngineError>
     where
-        T: Future<Output = Result<TaskOutcome, Unsettled>>,
+        T: Future<Output = Ended>,
     {
         let (sender, receiver) = mpsc::channel(1);
         let unsettled = (0..rows).filter(|row| !before.settled.contains(*row));
@@ -109,9 +111,9 @@ async fn a_note_is_on_the_disk_when_its_task_goes_on() {
                     assert_eq!(of_row.last(), Some(&superseding(version)), "{on_disk:?}");
                 }
                 if run == 0 && entry.row % 2 == 1 {
-                    return Err(Unsettled::Drained);
+                    return Ended::Unsettled(Unsettled::Drained);
                 }
-                Ok(REWRITTEN)
+                Ended::Settled(REWRITTEN)
             }
         };
         let seen = Seen::default();
@@ -143,7 +145,7 @@ async fn a_note_that_did_not_reach_the_disk_is_none() {
             if noted.is_ok() {
                 went_on.set(went_on.get() + 1);
             }
-            Ok(REWRITTEN)
+            Ended::Settled(REWRITTEN)
         }
     };
     let before = Replay::default();
@@ -163,4 +165,132 @@ async fn without_an_engine_there_is_no_note() {
     assert!(
         matches!(too_long, Err(NoNote::TooLong(failure)) if failure.code == "CheckpointTooLong")
     );
+}
+
+fn failure(code: &str) -> Failure {
+    Failure {
+        code: code.to_owned(),
+        http_status: 403,
+        message: "why".to_owned(),
+    }
+}
+
+/// A journal in a folder of its own.
+fn journal() -> (tempfile::TempDir, Replay, Writer) {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let (before, journal) = state.journal("j").unwrap();
+    (dir, before, journal)
+}
+
+/// Of any three rows one needs nothing, one fails and one is rewritten, after a moment in which others could be admitted.
+fn ends_somehow(row: u64) -> Ended {
+    Ended::Settled(match row % 3 {
+        0 => TaskOutcome::Skipped(SkipReason::AlreadyEncrypted),
+        1 => TaskOutcome::Failed(failure("AccessDenied")),
+        _ => REWRITTEN,
+    })
+}
+
+#[tokio::test]
+async fn until_the_canary_is_proven_no_more_are_in_flight_than_are_wanted() {
+    for earlier in [0, 2, 9] {
+        let (_dir, mut before, mut journal) = journal();
+        for row in 0..earlier {
+            let outcome = REWRITTEN;
+            before.apply(&Record::Settled { row, outcome });
+        }
+        let canary = 5;
+        let (in_flight, proven) = (Cell::new(0), Cell::new(earlier));
+        let most = Cell::new(0);
+        let task = |_: Notes, entry: ManifestEntry, start: Start<'_>| {
+            let (in_flight, proven, most) = (&in_flight, &proven, &most);
+            in_flight.set(in_flight.get() + 1);
+            let wanted = u64::saturating_sub(canary, proven.get());
+            assert_eq!(start.prove, wanted > 0);
+            if start.prove {
+                assert!(in_flight.get() <= wanted, "{} > {wanted}", in_flight.get());
+            }
+            most.set(most.get().max(in_flight.get()));
+            async move {
+                tokio::task::yield_now().await;
+                in_flight.set(in_flight.get() - 1);
+                let ended = ends_somehow(entry.row);
+                if ended == Ended::Settled(REWRITTEN) {
+                    proven.set(proven.get() + 1);
+                }
+                ended
+            }
+        };
+        let settings = Settings { canary, ..SETTINGS };
+        let seen = Seen::default();
+        let end = seen.run(100, settings, &before, &mut journal, task);
+        assert!(matches!(end.await, Ok(End::Complete)));
+        assert_eq!(most.get(), 8, "and then as many as may be");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_came_back_wrong_stops_the_job_whatever_else_does() {
+    let (dir, before, mut journal) = journal();
+    let started = Cell::new(0);
+    let task = |_: Notes, entry: ManifestEntry, _: Start<'_>| {
+        started.set(started.get() + 1);
+        async move {
+            // The first in flight finds the fault of the whole store, and the second what is worse.
+            match entry.row {
+                10 => Ended::Unsettled(Unsettled::Fault(S3Error {
+                    operation: "CopyObject",
+                    code: "KMS.DisabledException".to_owned(),
+                    http_status: 400,
+                    message: String::new(),
+                    request_id: None,
+                    retry_after: None,
+                })),
+                11 => Ended::CameBackWrong(failure("ContentChanged")),
+                _ => Ended::Settled(REWRITTEN),
+            }
+        }
+    };
+    let seen = Seen::default();
+    let end = seen.run(1_000, SETTINGS, &before, &mut journal, task).await;
+    let Ok(End::CameBackWrong { key, what }) = end else {
+        panic!("{end:?}")
+    };
+    assert_eq!((key.as_str(), what.as_str()), ("key-11", "why"));
+    journal.close().unwrap();
+    let left = replay(dir.path());
+    assert!(left.settled.contains(11) && !left.settled.contains(10));
+    assert_eq!(left.tally.failed_total(), 1);
+    assert!(started.get() < 30, "{} were started", started.get());
+    let told = seen.told.borrow();
+    assert!(told.contains(&"settled key-11".to_owned()), "{told:?}");
+    assert!(told.contains(&"draining: key-11 came back wrong".to_owned()));
+    assert!(seen.drained.get());
+}
+
+#[tokio::test]
+async fn rows_that_were_refused_do_not_cross_the_threshold() {
+    for (refused, crossed) in [(true, false), (false, true)] {
+        let (_dir, before, mut journal) = journal();
+        let task = |_: Notes, entry: ManifestEntry, _: Start<'_>| async move {
+            Ended::Settled(match entry.row {
+                0..400 => TaskOutcome::Failed(failure("AccessDenied")),
+                400..900 if refused => TaskOutcome::Failed(Refusal::NoVersion.to_failure()),
+                // The code of the refusal, in the store's mouth.
+                400..900 => TaskOutcome::Failed(failure("NoSuchVersion")),
+                _ => REWRITTEN,
+            })
+        };
+        let seen = Seen::default();
+        let end = seen.run(2_000, SETTINGS, &before, &mut journal, task).await;
+        match end {
+            Ok(End::Complete) => assert!(!crossed),
+            Ok(End::ThresholdCrossed { failed, settled }) => {
+                assert!(crossed);
+                assert_eq!((failed, settled), (900, 1_000));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

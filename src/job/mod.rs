@@ -35,6 +35,7 @@ use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::profile::StoreProfile;
 use crate::progress::Progress;
+use crate::report::Scope;
 use crate::s3::S3;
 use crate::s3_error::S3Error;
 use crate::shutdown::{Shutdown, Urgency};
@@ -86,10 +87,15 @@ pub async fn run(
     let Opened { state, job } = with_heartbeat(run.open(&mut shutdown), &emit).await?;
     let job = Arc::new(job);
     let end = with_heartbeat(run.rewrite(&state, &job, &mut shutdown), &emit).await?;
+    let scope = match end {
+        // What was rewritten before it has to be looked at too.
+        End::CameBackWrong { .. } => Scope::All,
+        _ => config.report_scope,
+    };
     let (mut exit, mut error) = judge(end, listeners.borrow().collector.tally().failed_total());
     let mut report = None;
     if exit != Exit::Interrupted {
-        match with_heartbeat(run.report(&state, &job, &mut shutdown), &emit).await {
+        match with_heartbeat(run.report(&state, &job, scope, &mut shutdown), &emit).await {
             Ok(manifest) => report = Some(manifest),
             // What made the job fail is the news then.
             Err(_) if error.is_some() => {}
@@ -308,9 +314,10 @@ impl Run<'_> {
         &self,
         state: &StateDir,
         job: &JobFile,
+        scope: Scope,
         shutdown: &mut Shutdown,
     ) -> Result<String, Error> {
-        let (scope, to) = (self.config.report_scope, self.config.report.as_ref());
+        let to = self.config.report.as_ref();
         tokio::select! {
             written = completion::write(self.s3, state.path(), job, scope, to) => written,
             () = asked_to_stop(shutdown) => {
@@ -352,6 +359,9 @@ impl Listeners {
     }
 }
 
+/// Characters of a key that the error of a job shows.
+const KEY_CHARS_MAX: usize = 1_024;
+
 /// The exit code of an end, and the error behind a job that failed.
 fn judge(end: End, failed_rows: u64) -> (Exit, Option<Error>) {
     match end {
@@ -360,6 +370,18 @@ fn judge(end: End, failed_rows: u64) -> (Exit, Option<Error>) {
         End::Interrupted => (Exit::Interrupted, None),
         End::Fault(error) => {
             let error = Error::from(error);
+            (error.exit, Some(error))
+        }
+        End::CameBackWrong { key, what } => {
+            let key = human::sanitize(&key, KEY_CHARS_MAX);
+            let error = Error::new(
+                Exit::JobFailed,
+                format!("{key} came back wrong after its rewrite: {what}"),
+            )
+            .hint(
+                "don't run this again: look at the object first, and at those that were rewritten before it, which the \
+                 report lists as succeeded",
+            );
             (error.exit, Some(error))
         }
         End::ThresholdCrossed { failed, settled } => {

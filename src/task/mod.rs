@@ -26,7 +26,7 @@ use crate::s3_error::S3Error;
 use gather::Absent;
 use look::Look;
 pub use notes::{NoNote, Note, Notes};
-pub use row::Start;
+pub use row::{Ended, Start};
 use verify::Proof;
 pub use verify::Verify;
 
@@ -142,14 +142,7 @@ impl Context<'_> {
 }
 
 /// Runs one row.
-///
-/// # Errors
-/// Why the row stays unsettled.
-pub async fn run(
-    ctx: &Context<'_>,
-    entry: &ManifestEntry,
-    start: Start<'_>,
-) -> Result<TaskOutcome, Unsettled> {
+pub async fn run(ctx: &Context<'_>, entry: &ManifestEntry, start: Start<'_>) -> Ended {
     let mut task = Task {
         ctx,
         entry,
@@ -161,7 +154,7 @@ pub async fn run(
         proof: ctx
             .settings
             .verify
-            .for_object(false, &mut *ctx.rng.borrow_mut()),
+            .for_object(start.prove, &mut *ctx.rng.borrow_mut()),
         checkpoints: start.checkpoints,
         attempts: Attempts::default(),
         method: Method::Copy,
@@ -169,10 +162,11 @@ pub async fn run(
         given_up: None,
     };
     match task.run().await {
-        Ok(outcome) => Ok(outcome),
-        Err(Stop::Row(failure) | Stop::Wrong(failure)) => Ok(TaskOutcome::Failed(failure)),
-        Err(Stop::Skip(reason)) => Ok(TaskOutcome::Skipped(reason)),
-        Err(Stop::Unsettled(why)) => Err(why),
+        Ok(outcome) => Ended::Settled(outcome),
+        Err(Stop::Row(failure)) => Ended::Settled(TaskOutcome::Failed(failure)),
+        Err(Stop::Wrong(failure)) => Ended::CameBackWrong(failure),
+        Err(Stop::Skip(reason)) => Ended::Settled(TaskOutcome::Skipped(reason)),
+        Err(Stop::Unsettled(why)) => Ended::Unsettled(why),
     }
 }
 
