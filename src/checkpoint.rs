@@ -27,6 +27,8 @@ pub enum Checkpoint {
         upload_id: String,
         /// ETag of the object that its parts are copied from, with quotes.
         etag: String,
+        /// Fingerprint of what was sent along when it was created: it is continued only where the object still has the same.
+        sent: u64,
     },
     /// The versions of the row's key are about to be rewritten one after the other: nothing newer than the last of them was there.
     Restack {
@@ -44,9 +46,9 @@ impl Checkpoint {
     /// Whether it can be remembered as a whole: half of an id names something else, so what is too long is not remembered at all.
     pub fn is_within_bounds(&self) -> bool {
         match self {
-            Self::Upload { upload_id, etag } => {
-                upload_id.len() <= UPLOAD_ID_BYTES_MAX && etag.len() <= ETAG_BYTES_MAX
-            }
+            Self::Upload {
+                upload_id, etag, ..
+            } => upload_id.len() <= UPLOAD_ID_BYTES_MAX && etag.len() <= ETAG_BYTES_MAX,
             Self::Restack { versions } => {
                 versions.len() <= VERSIONS_MAX
                     && versions.iter().all(|id| id.len() <= VERSION_ID_BYTES_MAX)

@@ -55,6 +55,8 @@ pub enum End {
     Interrupted,
     /// A fault that every object would meet.
     Fault(S3Error),
+    /// What was found before the first row lets none be touched.
+    Stopped(Error),
     /// An object that was rewritten is not what it was.
     CameBackWrong {
         /// Its key: untrusted text.

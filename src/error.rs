@@ -9,6 +9,7 @@ use crate::event::ResponseClass;
 use crate::exit::Exit;
 use crate::journal::StateError;
 use crate::manifest::ManifestError;
+use crate::probe::{ProbeError, Reason};
 use crate::s3_error::{CREDENTIALS_UNAVAILABLE, NOT_SENT, S3Error};
 
 /// Why a command ended without doing its work.
@@ -67,6 +68,25 @@ impl From<ManifestError> for Error {
 impl From<StateError> for Error {
     fn from(error: StateError) -> Self {
         Self::new(error.exit(), error.to_string())
+    }
+}
+
+/// A store that could not be tried.
+impl From<ProbeError> for Error {
+    fn from(error: ProbeError) -> Self {
+        let message = error.to_string();
+        match error.reason {
+            Reason::Store(fault) => {
+                let mut fault = Self::from(fault);
+                if let Some(left) = error.left {
+                    fault.message = format!("{}; {left}", fault.message);
+                }
+                fault
+            }
+            Reason::NoScratch { .. } => Self::new(Exit::JobFailed, message).hint(
+                "allow s3:PutObject and s3:DeleteObject there, or leave the probe out with --probe off, if you know the store",
+            ),
+        }
     }
 }
 

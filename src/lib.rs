@@ -34,6 +34,7 @@
 //! | [`journal`] | the durable state of a job |
 //! | [`local_s3`] | the embedded S3 |
 //! | *Doing* | |
+//! | [`probe`] | what a store does, tried on scratch keys |
 //! | [`task`] | one row |
 //! | [`engine`] | many rows |
 //! | [`shutdown`] | being asked to stop |
@@ -96,6 +97,8 @@ pub mod journal;
 pub mod local_s3;
 
 // Doing
+pub mod probe;
+
 pub mod task;
 
 pub mod engine;

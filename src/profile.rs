@@ -38,10 +38,11 @@ impl Rung {
 /// What a store does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreProfile {
-    /// Whether this was shown on scratch keys, or is what AWS documents.
+    /// Whether what is said of copies and conditions was shown on scratch keys, or is what AWS documents. UpdateObjectEncryption is
+    /// always shown.
     pub probed: bool,
-    /// The rung that holds for objects found in a mode. A mode that is not here was not tried: the rung of the ones that were
-    /// applies. `None`: no rung holds, such objects are refused.
+    /// The rung that holds for objects found in a mode. A mode that is not here was not tried: the most careful rung of those that
+    /// were applies. `None`: no rung holds, such objects are refused.
     pub rungs: BTreeMap<Mode, Option<Rung>>,
     /// UpdateObjectEncryption re-wraps the data key, and the object is what it was.
     pub updates_encryption: bool,

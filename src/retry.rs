@@ -87,6 +87,26 @@ pub fn judge_rewrite(error: &S3Error, source: &Encryption, target: &Target) -> V
     }
 }
 
+/// Judges an error of a request that begins a rewrite in parts, or makes a part: neither touches the object, so that it may be
+/// sent again whatever became of it. [`Verdict::Conflict`]: the source has changed or the upload is gone, begin anew.
+pub fn judge_part(error: &S3Error, source: &Encryption, target: &Target) -> Verdict {
+    match judge_rewrite(error, source, target) {
+        Verdict::LookFirst => Verdict::Again { throttled_by: None },
+        Verdict::FailRow if error.http_status == 404 => Verdict::Conflict,
+        verdict => verdict,
+    }
+}
+
+/// Judges an error of the request that puts the parts in the object's place. [`Verdict::LookFirst`]: the parts may still be there.
+pub fn judge_completion(error: &S3Error, source: &Encryption, target: &Target) -> Verdict {
+    match (error.code.as_str(), judge_rewrite(error, source, target)) {
+        // An attempt before it may have done it; or an attempt at a part came late, and the part has another ETag since.
+        ("NoSuchUpload" | "InvalidPart", Verdict::FailRow) => Verdict::LookFirst,
+        (_, Verdict::FailRow) if error.http_status == 404 => Verdict::Conflict,
+        (_, verdict) => verdict,
+    }
+}
+
 /// A KMS key that can't be used: the target's stops the job, an object's own old key fails that row only. S3's message
 /// names the key; where it doesn't, an object that is under no KMS key can only have met the target's.
 fn judge_kms(error: &S3Error, source: &Encryption, target: &Target) -> Verdict {
@@ -274,6 +294,37 @@ mod tests {
                 judge_rewrite(&error, &Encryption::SseS3, &kms("k")),
                 expected,
                 "{status} {code}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_part_may_be_made_twice_and_the_completion_is_looked_after() {
+        let again = Verdict::Again { throttled_by: None };
+        for (status, code, part, completion) in [
+            (0, "NoAnswer", again.clone(), Verdict::LookFirst),
+            (200, "EmptyAnswer", again.clone(), Verdict::LookFirst),
+            (500, "InternalError", again, Verdict::LookFirst),
+            (404, "NoSuchUpload", Verdict::Conflict, Verdict::LookFirst),
+            (400, "InvalidPart", Verdict::FailRow, Verdict::LookFirst),
+            (404, "NoSuchKey", Verdict::Conflict, Verdict::Conflict),
+            (
+                412,
+                "PreconditionFailed",
+                Verdict::Conflict,
+                Verdict::Conflict,
+            ),
+            (404, "NoSuchBucket", Verdict::FailJob, Verdict::FailJob),
+            (403, "AccessDenied", Verdict::FailRow, Verdict::FailRow),
+            (400, "EntityTooSmall", Verdict::FailRow, Verdict::FailRow),
+        ] {
+            let error = error(status, code, "");
+            let (source, target) = (Encryption::SseS3, kms("k"));
+            assert_eq!(judge_part(&error, &source, &target), part, "{code}");
+            assert_eq!(
+                judge_completion(&error, &source, &target),
+                completion,
+                "{code}"
             );
         }
     }

@@ -50,6 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "engine",
         &["error", "journal", "manifest", "plan", "shutdown", "task"],
     ),
+    ("probe", &["retry", "s3"]),
     ("shutdown", &[]),
     ("task", &["closure", "limiter", "plan", "retry", "s3"]),
     // The only wiring point.
@@ -63,7 +64,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "config",
         &["engine", "error", "plan", "report", "s3", "task"],
     ),
-    ("error", &["journal", "manifest"]),
+    ("error", &["journal", "manifest", "probe"]),
     // Telling knows events and nobody who makes them. A report's keys are URL-encoded as a manifest's are.
     ("human", &[]),
     ("pace", &["human"]),
@@ -96,7 +97,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("crc_fast", &["local_s3"]),
     ("csv", &["manifest", "report"]),
     ("flate2", &["demo", "manifest"]),
-    ("futures", &["engine", "local_s3", "s3"]),
+    ("futures", &["engine", "local_s3", "s3", "task"]),
     ("governor", &["limiter"]),
     ("hmac", &["local_s3"]),
     ("http_body_util", &["local_s3"]),
@@ -110,6 +111,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("metrics_exporter_prometheus", &["metrics"]),
     ("mimalloc", &["main"]),
     ("rand", &["*"]),
+    ("rustix", &["cli"]),
     ("s3s", &["local_s3"]),
     ("serde", &["*"]),
     ("serde_json", &["*"]),

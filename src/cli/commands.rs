@@ -58,12 +58,34 @@ fn run(args: RunArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Er
     }
 }
 
+/// Keeps the memory of this process out of core dumps: it holds customer keys from here on.
+///
+/// # Errors
+/// The system does not let us.
+fn keep_out_of_core_dumps() -> Result<(), Error> {
+    use rustix::process::{self, Resource, Rlimit};
+
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let kept = process::setrlimit(Resource::Core, none);
+    // A pattern that pipes dumps to a program has no regard for the limit.
+    #[cfg(target_os = "linux")]
+    let kept =
+        kept.and_then(|()| process::set_dumpable_behavior(process::DumpableBehavior::NotDumpable));
+    kept.map_err(|error| Error::io("cannot keep customer keys out of core dumps", &error.into()))
+}
+
 impl RunArgs {
     /// What was meant.
     ///
     /// # Errors
     /// A combination that makes no sense, or a key file that can't be read.
     pub fn into_config(self) -> Result<JobConfig, Error> {
+        if self.sse_c_key_file.is_some() || !self.source_sse_c_key_file.is_empty() {
+            keep_out_of_core_dumps()?;
+        }
         let target = config::target(
             self.to.into(),
             TargetOptions {

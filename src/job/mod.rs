@@ -10,6 +10,7 @@ mod feed;
 mod open;
 mod source;
 mod spec;
+mod trust;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -33,7 +34,6 @@ use crate::human;
 use crate::journal::{Record, Replay, StateDir, StateError, Writer};
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
-use crate::profile::StoreProfile;
 use crate::progress::Progress;
 use crate::report::Scope;
 use crate::s3::S3;
@@ -234,21 +234,33 @@ impl Run<'_> {
             // What is under the target already shows itself only to the target's key.
             source_keys.push(key.clone());
         }
+        let question = trust::Question {
+            s3: self.s3,
+            config: self.config,
+            state,
+            job,
+            facts,
+            emit: self.emit,
+        };
         let mut stop = shutdown.clone();
-        let resolved = tokio::select! {
-            resolved = self.resolved_target(before, journal, &facts.name) => resolved,
+        let known = tokio::select! {
+            known = async {
+                let trusted = question.answer().await?;
+                let told = trusted.key_arn.clone();
+                let target = self.resolved_target(before, journal, &facts.name, told).await;
+                target.map(|target| (trusted, target)).map_err(End::Fault)
+            } => known,
             () = asked_to_stop(&mut stop) => return Ok(End::Interrupted),
         };
-        let target = match resolved {
-            Ok(target) => target,
-            Err(error) => return Ok(End::Fault(error)),
+        let (trusted, target) = match known {
+            Ok(known) => known,
+            Err(end) => return Ok(end),
         };
         let (notes, noted) = Notes::channel(self.config.settings.concurrency);
-        let profile = StoreProfile::documented();
         let ctx = Context {
             s3: self.s3,
             bucket: facts,
-            profile: &profile,
+            profile: &trusted.profile,
             settings: &self.config.rewriting,
             source_keys: &source_keys,
             limiter: &limiter,
@@ -267,7 +279,10 @@ impl Run<'_> {
         );
         engine::run(
             &ctx,
-            self.config.settings,
+            engine::Settings {
+                canary: trusted.canary,
+                ..self.config.settings
+            },
             rows,
             noted,
             before,
@@ -277,7 +292,7 @@ impl Run<'_> {
         .await
     }
 
-    /// The target with the key that its alias stands for: as the journal has it, else as the store tells it. Before any row,
+    /// The target with the key that its id or alias stands for: as the journal has it, else as the store tells it. Before any row,
     /// so that "under the target already" can be told from the first object on.
     ///
     /// # Errors
@@ -287,16 +302,24 @@ impl Run<'_> {
         before: &Replay,
         journal: &mut Writer,
         bucket: &str,
+        told: Option<String>,
     ) -> Result<Target, S3Error> {
         let mut target = self.config.target.clone();
         let (Target::SseKms(kms) | Target::DsseKms(kms)) = &mut target else {
             return Ok(target);
         };
         kms.resolved = before.resolved_key.clone();
-        if !kms.needs_resolving() {
+        if kms.full_arn().is_some() {
             return Ok(target);
         }
-        match bucket::resolve_key(self.s3, bucket, &self.config.target).await? {
+        let told = match told {
+            Some(arn) => Some(arn),
+            None if kms.needs_resolving() => {
+                bucket::resolve_key(self.s3, bucket, &self.config.target).await?
+            }
+            None => return Ok(target),
+        };
+        match told {
             Some(arn) => {
                 journal.append(&Record::KeyResolved { arn: arn.clone() });
                 kms.resolved = Some(arn);
@@ -372,6 +395,7 @@ fn judge(end: End, failed_rows: u64) -> (Exit, Option<Error>) {
             let error = Error::from(error);
             (error.exit, Some(error))
         }
+        End::Stopped(error) => (error.exit, Some(error)),
         End::CameBackWrong { key, what } => {
             let key = human::sanitize(&key, KEY_CHARS_MAX);
             let error = Error::new(

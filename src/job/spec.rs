@@ -8,6 +8,7 @@ use crate::config::JobConfig;
 use crate::encryption::Target;
 use crate::manifest::Prepared;
 use crate::plan::{MethodChoice, Versions};
+use crate::profile::StoreProfile;
 
 /// Bytes of the digest that make a job id.
 const JOB_ID_BYTES: usize = 16;
@@ -144,6 +145,9 @@ pub struct JobFile {
     pub parts: Vec<PartSource>,
     /// What preparing found.
     pub prepared: Prepared,
+    /// What the store has shown that it does, once it was asked.
+    #[serde(default)]
+    pub profile: Option<StoreProfile>,
 }
 
 impl JobFile {
@@ -161,6 +165,7 @@ impl JobFile {
             source,
             parts,
             prepared,
+            profile: None,
         }
     }
 }

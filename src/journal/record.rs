@@ -153,9 +153,14 @@ fn encode_checkpoint(
     });
     put_row(row, row_before, payload);
     match checkpoint {
-        Checkpoint::Upload { upload_id, etag } => {
+        Checkpoint::Upload {
+            upload_id,
+            etag,
+            sent,
+        } => {
             put_text(upload_id, UPLOAD_ID_BYTES_MAX, payload);
             put_text(etag, ETAG_BYTES_MAX, payload);
+            put_varint(*sent, payload);
         }
         Checkpoint::Restack { versions } => {
             put_varint(versions.len() as u64, payload);
@@ -274,6 +279,7 @@ impl<'a> Records<'a> {
             UPLOAD => Checkpoint::Upload {
                 upload_id: self.text(UPLOAD_ID_BYTES_MAX)?,
                 etag: self.text(ETAG_BYTES_MAX)?,
+                sent: self.varint()?,
             },
             RESTACK => {
                 let number = self.varint()?;
@@ -444,6 +450,7 @@ mod tests {
             checkpoint(Checkpoint::Upload {
                 upload_id: "u".repeat(id),
                 etag: "e".repeat(etag),
+                sent: u64::MAX,
             })
         };
         let restack = |number: usize, bytes: usize| {
@@ -488,6 +495,7 @@ mod tests {
         let upload = Checkpoint::Upload {
             upload_id: "up".to_owned(),
             etag: "\"e\"".to_owned(),
+            sent: 1,
         };
         let restack = Checkpoint::Restack {
             versions: vec!["null".to_owned(), "v".to_owned()],
@@ -500,7 +508,7 @@ mod tests {
             encode(&record, &mut row_before, &mut payload);
         }
         let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
-        let parts = ["500202757003226522", "510102046e756c6c0176", "52000176"];
+        let parts = ["50020275700322652201", "510102046e756c6c0176", "52000176"];
         assert_eq!(hex, parts.concat());
     }
 

@@ -151,8 +151,13 @@ fn outcome() -> impl Strategy<Value = TaskOutcome> {
 fn checkpoint() -> impl Strategy<Value = Checkpoint> {
     let versions = prop::collection::vec("[A-Za-z0-9._]{1,32}|null", 0..6);
     prop_oneof![
-        ("\\PC{0,40}", "\"[0-9a-f-]{0,36}\"")
-            .prop_map(|(upload_id, etag)| Checkpoint::Upload { upload_id, etag }),
+        ("\\PC{0,40}", "\"[0-9a-f-]{0,36}\"", any::<u64>()).prop_map(|(upload_id, etag, sent)| {
+            Checkpoint::Upload {
+                upload_id,
+                etag,
+                sent,
+            }
+        }),
         versions.prop_map(|versions| Checkpoint::Restack { versions }),
         "[A-Za-z0-9._]{1,32}|null".prop_map(|version_id| Checkpoint::Superseding { version_id }),
     ]

@@ -266,6 +266,7 @@ fn subresource(parameter: &str, has_key: bool) -> Option<&'static str> {
         "encryption" => "ENCRYPTION",
         "attributes" => "OBJECT_ATTRIBUTES",
         "retention" => "OBJECT_RETENTION",
+        "restore" => "OBJECT_RESTORE",
         "legal-hold" => "OBJECT_LEGAL_HOLD",
         "object-lock" => "OBJECT_LOCK_CONFIGURATION",
         "uploads" => "UPLOADS",

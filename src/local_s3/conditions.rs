@@ -25,7 +25,7 @@ use time::macros::format_description;
 use super::error::{with_detail, with_header};
 
 /// The date format of HTTP headers (RFC 9110 section 5.6.7, IMF-fixdate).
-const HTTP_DATE: &[FormatItem<'_>] = format_description!(
+pub const HTTP_DATE: &[FormatItem<'_>] = format_description!(
     "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
 );
 
@@ -153,6 +153,12 @@ impl WriteConditions {
     #[must_use]
     pub fn has_if_match(&self) -> bool {
         self.if_match.is_some()
+    }
+
+    /// Whether `If-None-Match` is set: a multipart upload with it also wants that there was no object at its creation.
+    #[must_use]
+    pub fn has_if_none_match(&self) -> bool {
+        self.if_none_match.is_some()
     }
 
     /// `current` is the ETag (without quotes) of the destination's current version; `None` when

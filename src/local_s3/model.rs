@@ -122,6 +122,9 @@ pub struct Bucket {
     /// The bucket policy as it was put. It is given back and decides nothing.
     #[serde(default)]
     pub policy: Option<String>,
+    /// Configurations that are given back as they were put, as XML, and do nothing.
+    #[serde(default)]
+    pub documents: BTreeMap<Document, String>,
 }
 
 impl Bucket {
@@ -139,6 +142,7 @@ impl Bucket {
             tags: Vec::new(),
             public_access_block: None,
             policy: None,
+            documents: BTreeMap::new(),
         }
     }
 
@@ -146,6 +150,20 @@ impl Bucket {
     pub fn acls_disabled(&self) -> bool {
         self.ownership == Some(Ownership::BucketOwnerEnforced)
     }
+}
+
+/// A configuration of a bucket that is only kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Document {
+    /// Static website hosting.
+    Website,
+    /// Replication rules.
+    Replication,
+    /// Event notifications.
+    Notification,
+    /// Lifecycle rules.
+    Lifecycle,
 }
 
 /// The versioning state of a bucket. There is no way back to `Unversioned`.
@@ -169,8 +187,8 @@ pub struct DefaultEncryption {
     pub kms_key_id: Option<String>,
     /// Whether SSE-KMS objects use a bucket key.
     pub bucket_key_enabled: bool,
-    /// Whether writes under SSE-C are refused.
-    pub blocks_sse_c: bool,
+    /// Whether writes under SSE-C are refused. `None` when the configuration that was put says nothing of it.
+    pub blocks_sse_c: Option<bool>,
 }
 
 /// A value of `x-amz-server-side-encryption`.
@@ -447,7 +465,8 @@ pub struct Object {
 pub struct Properties {
     /// Headers that are stored and given back.
     pub headers: ContentHeaders,
-    /// User metadata: names in lower case without `x-amz-meta-`, values as UTF-8.
+    /// User metadata: names in lower case without `x-amz-meta-`, values as UTF-8, or as the RFC 2047 words that they
+    /// came in.
     pub metadata: BTreeMap<String, String>,
     /// The storage class, S3's own word.
     pub storage_class: String,
@@ -459,6 +478,9 @@ pub struct Properties {
     pub acl: Acl,
     /// Object Lock.
     pub lock: Lock,
+    /// Until when an archived object can be read; `None` when nobody has restored it.
+    #[serde(default)]
+    pub restored_until: Option<Moment>,
 }
 
 /// The storage class of an object that asked for none.
@@ -474,6 +496,7 @@ impl Default for Properties {
             tags: Vec::new(),
             acl: Acl::private(),
             lock: Lock::default(),
+            restored_until: None,
         }
     }
 }
@@ -482,6 +505,16 @@ impl Properties {
     /// Whether the class wants a restore before the bytes can be read.
     pub fn is_archived(&self) -> bool {
         matches!(self.storage_class.as_str(), "GLACIER" | "DEEP_ARCHIVE")
+    }
+
+    /// Whether a restore has made the bytes readable, and still does.
+    pub fn is_restored(&self, now: Moment) -> bool {
+        self.restored_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether the bytes can be read neither by a GET nor by a copy.
+    pub fn needs_restore(&self, now: Moment) -> bool {
+        self.is_archived() && !self.is_restored(now)
     }
 }
 
@@ -602,6 +635,9 @@ pub struct Upload {
     pub sequence: u64,
     /// What was said at CreateMultipartUpload.
     pub properties: Properties,
+    /// Whether the key had an object at initiation.
+    #[serde(default)]
+    pub had_object: bool,
     /// How the data keys of all its parts are kept.
     pub envelope: Envelope,
     /// The checksum asked for at CreateMultipartUpload. Without it S3 computes CRC-64/NVME.

@@ -41,7 +41,9 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
-pub use parts::{PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX};
+pub use parts::{
+    Layout, PART_BYTES_DEFAULT, PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, checksum_to_ask,
+};
 pub use refusal::{NEEDS_RESTORE, Refusal, is_refusal};
 
 use crate::bucket::{Acls, BucketFacts, ObjectLock, Versioning};

@@ -107,7 +107,8 @@ impl S3 {
             .customize()
             .interceptor(NoObject);
         let answer = answer(PROPERTY_TIMEOUT, operation, request.send()).await?;
-        Ok(!answer.annotations().is_empty())
+        let count = answer.annotation_count().unwrap_or(0);
+        Ok(count > 0 || !answer.annotations().is_empty())
     }
 }
 

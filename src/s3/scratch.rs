@@ -65,4 +65,24 @@ impl S3 {
             checksums: checksums_in!(&answer, answer.checksum_type()),
         })
     }
+    /// ListMultipartUploads: keys and ids of unfinished uploads below a prefix, the first 1,000. An upload whose creation was not
+    /// answered is found nowhere else.
+    ///
+    /// # Errors
+    /// What the store answered.
+    pub async fn uploads_below(
+        &self,
+        bucket: &str,
+        prefix: &str,
+    ) -> Result<Vec<(String, String)>, S3Error> {
+        const OPERATION: &str = "ListMultipartUploads";
+        let request = self.client.list_multipart_uploads();
+        let request = request.bucket(bucket).prefix(prefix);
+        let answer = answer(PUT_TIMEOUT, OPERATION, request.send()).await?;
+        let uploads = answer.uploads().iter().filter_map(|upload| {
+            let key = upload.key().filter(|key| key.starts_with(prefix))?;
+            Some((key.to_owned(), upload.upload_id()?.to_owned()))
+        });
+        Ok(uploads.collect())
+    }
 }

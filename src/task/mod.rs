@@ -25,6 +25,7 @@ use crate::s3::{Directive, S3};
 use crate::s3_error::S3Error;
 use gather::Absent;
 use look::Look;
+use multipart::{InParts, Uploads};
 pub use notes::{NoNote, Note, Notes};
 pub use row::{Ended, Start};
 use verify::Proof;
@@ -105,6 +106,8 @@ pub struct Learnt {
     diagnosed: Cell<Option<Instant>>,
     /// What the store does not know at all.
     absent: Absent,
+    /// What copies in parts share.
+    in_parts: InParts,
     /// The key that opened the last SSE-C object: most likely it opens the next.
     source_key: Cell<usize>,
 }
@@ -156,12 +159,14 @@ pub async fn run(ctx: &Context<'_>, entry: &ManifestEntry, start: Start<'_>) -> 
             .verify
             .for_object(start.prove, &mut *ctx.rng.borrow_mut()),
         checkpoints: start.checkpoints,
+        uploads: Uploads::of(start.checkpoints),
         attempts: Attempts::default(),
         method: Method::Copy,
         update_refused: false,
         given_up: None,
     };
-    match task.run().await {
+    let ended = task.run().await;
+    match task.without_uploads(ended).await {
         Ok(outcome) => Ended::Settled(outcome),
         Err(Stop::Row(failure)) => Ended::Settled(TaskOutcome::Failed(failure)),
         Err(Stop::Wrong(failure)) => Ended::CameBackWrong(failure),
@@ -179,6 +184,8 @@ struct Task<'c, 'a> {
     proof: Proof,
     /// What an earlier run has left word of, oldest first.
     checkpoints: &'c [Checkpoint],
+    /// Uploads of the row that may be on the store still.
+    uploads: Uploads,
     /// The method of the last attempt.
     method: Method,
     /// The store has refused UpdateObjectEncryption for this object.

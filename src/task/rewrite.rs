@@ -137,6 +137,17 @@ impl<'a> Task<'_, 'a> {
         error: &S3Error,
     ) -> Result<Next, Stop> {
         let verdict = retry::judge_rewrite(error, &look.head.encryption, target);
+        self.failed_as(verdict, operation, look, error).await
+    }
+
+    /// The same for an error that is judged already.
+    pub(super) async fn failed_as(
+        &mut self,
+        verdict: Verdict,
+        operation: Operation,
+        look: &Look<'a>,
+        error: &S3Error,
+    ) -> Result<Next, Stop> {
         if look.is_unseen && verdict == Verdict::FailRow {
             // The row was out of date, or the object is not what it seemed: a look tells.
             return Ok(Next::Look);

@@ -1,13 +1,18 @@
 //! Everything that is tested through the library's front or over files of the repository, as one binary.
 
+mod answers;
 mod bad_input;
+mod closure;
 mod commands;
 mod crash;
 mod dashboards;
 mod exit_codes;
+mod faithless;
 mod faults;
 mod modes;
 mod moto;
 mod operators;
+mod probe;
 mod readme;
+mod requests;
 mod support;

@@ -42,6 +42,10 @@ const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 const VERSION_ID: HeaderName = HeaderName::from_static("x-amz-version-id");
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
+/// A response extension: the status of an answer for which s3s has another one.
+#[derive(Debug, Clone, Copy)]
+pub struct StatusInstead(pub StatusCode);
+
 /// One server's requests.
 #[derive(Clone)]
 pub struct Front {
@@ -75,6 +79,9 @@ impl Front {
             if !expects_continue {
                 unread.drain().await;
             }
+        }
+        if let Some(StatusInstead(status)) = response.extensions().get().copied() {
+            *response.status_mut() = status;
         }
         // s3s answers every HEAD with 200; for a part of an object S3 says 206, as for GET.
         let is_part = response.headers().contains_key(header::CONTENT_RANGE);

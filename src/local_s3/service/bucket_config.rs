@@ -1,4 +1,5 @@
-//! Configuration of buckets: versioning, policy, public access block, and what is never set here.
+//! Configuration of buckets: versioning, policy, public access block, and what is never set here. Documents that are only
+//! kept are in [`super::bucket_documents`].
 //!
 //! A policy and a public access block are kept and given back; they decide nothing, since there is one
 //! account and no anonymous access. Default encryption is in [`super::encryption_route`].
@@ -6,22 +7,19 @@
 use hyper::StatusCode;
 use s3s::dto::{
     self, DeleteBucketPolicyInput, DeleteBucketPolicyOutput, DeletePublicAccessBlockInput,
-    DeletePublicAccessBlockOutput, GetBucketCorsInput, GetBucketCorsOutput,
-    GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput,
-    GetBucketLoggingInput, GetBucketLoggingOutput, GetBucketNotificationConfigurationInput,
-    GetBucketNotificationConfigurationOutput, GetBucketPolicyInput, GetBucketPolicyOutput,
-    GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, GetBucketReplicationInput,
-    GetBucketReplicationOutput, GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput,
-    GetBucketVersioningInput, GetBucketVersioningOutput, GetBucketWebsiteInput,
-    GetBucketWebsiteOutput, GetPublicAccessBlockInput, GetPublicAccessBlockOutput,
-    PutBucketPolicyInput, PutBucketPolicyOutput, PutBucketVersioningInput,
-    PutBucketVersioningOutput, PutPublicAccessBlockInput, PutPublicAccessBlockOutput,
+    DeletePublicAccessBlockOutput, GetBucketCorsInput, GetBucketCorsOutput, GetBucketLoggingInput,
+    GetBucketLoggingOutput, GetBucketPolicyInput, GetBucketPolicyOutput,
+    GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput, GetBucketRequestPaymentInput,
+    GetBucketRequestPaymentOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
+    GetPublicAccessBlockInput, GetPublicAccessBlockOutput, PutBucketPolicyInput,
+    PutBucketPolicyOutput, PutBucketVersioningInput, PutBucketVersioningOutput,
+    PutPublicAccessBlockInput, PutPublicAccessBlockOutput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::Service;
 use crate::local_s3::error::with_detail;
-use crate::local_s3::model::{PublicAccessBlock, Versioning};
+use crate::local_s3::model::{Document, PublicAccessBlock, Versioning};
 
 /// Source: S3 User Guide, "Bucket policies": 20 KB.
 const POLICY_BYTES_MAX: usize = 20 << 10;
@@ -70,6 +68,13 @@ pub(super) async fn put_bucket_versioning(
                 return Err(s3_error!(
                     InvalidBucketState,
                     "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed."
+                ));
+            }
+            let replicated = bucket.documents.contains_key(&Document::Replication);
+            if replicated && versioning != Versioning::Enabled {
+                return Err(s3_error!(
+                    InvalidBucketState,
+                    "A replication configuration is present on this bucket, so the versioning state cannot be changed."
                 ));
             }
             bucket.versioning = versioning;
@@ -208,40 +213,10 @@ pub(super) async fn delete_public_access_block(
 }
 
 /// What AWS answers for a configuration that nobody has set.
-fn not_set(code: S3ErrorCode, message: &'static str, bucket: &str) -> S3Error {
+pub(super) fn not_set(code: S3ErrorCode, message: &'static str, bucket: &str) -> S3Error {
     let mut error = S3Error::with_message(code, message);
     error.set_status_code(StatusCode::NOT_FOUND);
     with_detail(error, "BucketName", bucket)
-}
-
-pub(super) async fn get_bucket_replication(
-    service: &Service,
-    request: S3Request<GetBucketReplicationInput>,
-) -> S3Result<S3Response<GetBucketReplicationOutput>> {
-    let config = service.bucket(&request.input.bucket)?.config();
-    let code = S3ErrorCode::ReplicationConfigurationNotFoundError;
-    let message = "The replication configuration was not found";
-    Err(not_set(code, message, &config.name))
-}
-
-pub(super) async fn get_bucket_lifecycle_configuration(
-    service: &Service,
-    request: S3Request<GetBucketLifecycleConfigurationInput>,
-) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
-    let config = service.bucket(&request.input.bucket)?.config();
-    let code = S3ErrorCode::NoSuchLifecycleConfiguration;
-    let message = "The lifecycle configuration does not exist";
-    Err(not_set(code, message, &config.name))
-}
-
-pub(super) async fn get_bucket_website(
-    service: &Service,
-    request: S3Request<GetBucketWebsiteInput>,
-) -> S3Result<S3Response<GetBucketWebsiteOutput>> {
-    let config = service.bucket(&request.input.bucket)?.config();
-    let code = S3ErrorCode::NoSuchWebsiteConfiguration;
-    let message = "The specified bucket does not have a website configuration";
-    Err(not_set(code, message, &config.name))
 }
 
 pub(super) async fn get_bucket_cors(
@@ -252,15 +227,6 @@ pub(super) async fn get_bucket_cors(
     let code = S3ErrorCode::NoSuchCORSConfiguration;
     let message = "The CORS configuration does not exist";
     Err(not_set(code, message, &config.name))
-}
-
-pub(super) async fn get_bucket_notification_configuration(
-    service: &Service,
-    request: S3Request<GetBucketNotificationConfigurationInput>,
-) -> S3Result<S3Response<GetBucketNotificationConfigurationOutput>> {
-    service.bucket(&request.input.bucket)?;
-    let none = GetBucketNotificationConfigurationOutput::default();
-    Ok(S3Response::new(none))
 }
 
 pub(super) async fn get_bucket_logging(

@@ -12,7 +12,7 @@ use super::read::{Found, find};
 use super::{ACCOUNT_ID, Service};
 use crate::local_s3::conditions::SourceConditions;
 use crate::local_s3::error::with_detail;
-use crate::local_s3::model::Version;
+use crate::local_s3::model::{Moment, Version};
 
 /// What `x-amz-copy-source` addresses.
 pub(super) struct CopySource {
@@ -81,7 +81,7 @@ impl CopySource {
         })?;
         self.conditions
             .check(found.validators(), OffsetDateTime::now_utc())?;
-        if found.object().properties.is_archived() {
+        if found.object().properties.needs_restore(Moment::now()) {
             let message = "Operation is not valid for the source object's storage class";
             let error = S3Error::with_message(S3ErrorCode::InvalidObjectState, message);
             return Err(with_detail(

@@ -124,7 +124,7 @@ impl EncryptionRoute {
             algorithm: SseAlgorithm::Aes256,
             kms_key_id: None,
             bucket_key_enabled: false,
-            blocks_sse_c: false,
+            blocks_sse_c: None,
         });
         let mut document = Vec::new();
         let mut xml = Serializer::new(&mut document);
@@ -279,8 +279,9 @@ fn read_configuration(document: &[u8]) -> S3Result<DefaultEncryption> {
         ));
     }
     let blocks_sse_c = match blocked.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] | ["NONE"] => false,
-        ["SSE-C"] => true,
+        [] => None,
+        ["NONE"] => Some(false),
+        ["SSE-C"] => Some(true),
         _ => return Err(malformed()),
     };
     let bucket_key_enabled = match bucket_key.as_deref() {
@@ -310,11 +311,12 @@ fn write_configuration<W: std::io::Write>(
                 }
             })?;
             xml.content("BucketKeyEnabled", &default.bucket_key_enabled)?;
-            if !default.blocks_sse_c {
+            let Some(blocks_sse_c) = default.blocks_sse_c else {
                 return Ok(());
-            }
+            };
+            let blocked = if blocks_sse_c { "SSE-C" } else { "NONE" };
             xml.element("BlockedEncryptionTypes", |xml| {
-                xml.content("EncryptionType", "SSE-C")
+                xml.content("EncryptionType", blocked)
             })
         })
     })
@@ -453,7 +455,11 @@ mod tests {
 
     #[test]
     fn a_configuration_survives_the_way_out_and_in() {
-        for (blocks_sse_c, kms_key_id) in [(false, None), (true, Some("alias/a&b".to_owned()))] {
+        for (blocks_sse_c, kms_key_id) in [
+            (None, None),
+            (Some(false), None),
+            (Some(true), Some("alias/a&b".to_owned())),
+        ] {
             let default = DefaultEncryption {
                 algorithm: SseAlgorithm::AwsKms,
                 kms_key_id,

@@ -8,6 +8,7 @@ mod acl;
 mod attributes;
 mod body;
 mod bucket_config;
+mod bucket_documents;
 mod buckets;
 mod checksums;
 mod copy;
@@ -21,6 +22,7 @@ mod object_version;
 mod properties;
 mod put;
 mod read;
+mod restore;
 mod sse;
 mod tagging;
 #[cfg(test)]
@@ -412,6 +414,13 @@ impl S3 for Service {
         lock::put_object_lock_configuration(self, request).await
     }
 
+    async fn restore_object(
+        &self,
+        request: S3Request<RestoreObjectInput>,
+    ) -> S3Result<S3Response<RestoreObjectOutput>> {
+        restore::restore_object(self, request).await
+    }
+
     async fn get_object_attributes(
         &self,
         request: S3Request<GetObjectAttributesInput>,
@@ -486,21 +495,63 @@ impl S3 for Service {
         &self,
         request: S3Request<GetBucketReplicationInput>,
     ) -> S3Result<S3Response<GetBucketReplicationOutput>> {
-        bucket_config::get_bucket_replication(self, request).await
+        bucket_documents::get_bucket_replication(self, request).await
+    }
+
+    async fn put_bucket_replication(
+        &self,
+        request: S3Request<PutBucketReplicationInput>,
+    ) -> S3Result<S3Response<PutBucketReplicationOutput>> {
+        bucket_documents::put_bucket_replication(self, request).await
+    }
+
+    async fn delete_bucket_replication(
+        &self,
+        request: S3Request<DeleteBucketReplicationInput>,
+    ) -> S3Result<S3Response<DeleteBucketReplicationOutput>> {
+        bucket_documents::delete_bucket_replication(self, request).await
     }
 
     async fn get_bucket_lifecycle_configuration(
         &self,
         request: S3Request<GetBucketLifecycleConfigurationInput>,
     ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
-        bucket_config::get_bucket_lifecycle_configuration(self, request).await
+        bucket_documents::get_bucket_lifecycle_configuration(self, request).await
+    }
+
+    async fn put_bucket_lifecycle_configuration(
+        &self,
+        request: S3Request<PutBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<PutBucketLifecycleConfigurationOutput>> {
+        bucket_documents::put_bucket_lifecycle_configuration(self, request).await
+    }
+
+    async fn delete_bucket_lifecycle(
+        &self,
+        request: S3Request<DeleteBucketLifecycleInput>,
+    ) -> S3Result<S3Response<DeleteBucketLifecycleOutput>> {
+        bucket_documents::delete_bucket_lifecycle(self, request).await
     }
 
     async fn get_bucket_website(
         &self,
         request: S3Request<GetBucketWebsiteInput>,
     ) -> S3Result<S3Response<GetBucketWebsiteOutput>> {
-        bucket_config::get_bucket_website(self, request).await
+        bucket_documents::get_bucket_website(self, request).await
+    }
+
+    async fn put_bucket_website(
+        &self,
+        request: S3Request<PutBucketWebsiteInput>,
+    ) -> S3Result<S3Response<PutBucketWebsiteOutput>> {
+        bucket_documents::put_bucket_website(self, request).await
+    }
+
+    async fn delete_bucket_website(
+        &self,
+        request: S3Request<DeleteBucketWebsiteInput>,
+    ) -> S3Result<S3Response<DeleteBucketWebsiteOutput>> {
+        bucket_documents::delete_bucket_website(self, request).await
     }
 
     async fn get_bucket_cors(
@@ -514,7 +565,14 @@ impl S3 for Service {
         &self,
         request: S3Request<GetBucketNotificationConfigurationInput>,
     ) -> S3Result<S3Response<GetBucketNotificationConfigurationOutput>> {
-        bucket_config::get_bucket_notification_configuration(self, request).await
+        bucket_documents::get_bucket_notification_configuration(self, request).await
+    }
+
+    async fn put_bucket_notification_configuration(
+        &self,
+        request: S3Request<PutBucketNotificationConfigurationInput>,
+    ) -> S3Result<S3Response<PutBucketNotificationConfigurationOutput>> {
+        bucket_documents::put_bucket_notification_configuration(self, request).await
     }
 
     async fn get_bucket_logging(

@@ -107,28 +107,30 @@ impl Sent<'_> {
         headers
     }
 
-    /// User metadata.
+    /// User metadata. s3s has decoded it; what came in RFC 2047 words of text beyond ASCII is kept as those words, so that it
+    /// is given back in them.
     ///
     /// # Errors
     /// 400 MetadataTooLarge.
     pub(super) fn metadata(&self) -> S3Result<BTreeMap<String, String>> {
-        let metadata: BTreeMap<_, _> = self
-            .metadata
-            .into_iter()
-            .flatten()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        let bytes: usize = metadata
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
+        let decoded = || self.metadata.into_iter().flatten();
+        let bytes: usize = decoded().map(|(name, text)| name.len() + text.len()).sum();
         if bytes > METADATA_BYTES_MAX {
             return Err(S3Error::with_message(
                 S3ErrorCode::MetadataTooLarge,
                 "Your metadata headers exceed the maximum allowed metadata size",
             ));
         }
-        Ok(metadata)
+        let in_words = |name: &str, text: &str| {
+            let shown = !text.is_ascii() && !text.chars().any(|c| c.is_ascii_control());
+            let sent = self.request.get(format!("x-amz-meta-{name}"))?;
+            sent.to_str().ok().filter(|_| shown).map(str::to_owned)
+        };
+        let kept = |(name, text): (&String, &String)| {
+            let value = in_words(name, text).unwrap_or_else(|| text.clone());
+            (name.clone(), value)
+        };
+        Ok(decoded().map(kept).collect())
     }
 
     /// Tags of the `x-amz-tagging` header.
@@ -220,4 +222,175 @@ pub(super) fn form_decoded(text: &str) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use aws_sdk_s3::Client;
+    use aws_sdk_s3::primitives::{ByteStream, DateTime};
+    use aws_sdk_s3::types::{
+        CompletedMultipartUpload, CompletedPart, MetadataDirective, ObjectLockLegalHoldStatus,
+        ObjectLockMode, ObjectOwnership, OwnershipControls, OwnershipControlsRule, StorageClass,
+        TaggingDirective,
+    };
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+    use md5::{Digest as _, Md5};
+
+    use crate::local_s3::service::OWNER_ID;
+    use crate::local_s3::service::tests::{BUCKET, Fixture};
+
+    /// The far end of a retention, in seconds since the Unix epoch.
+    const UNTIL: i64 = 2_209_000_000;
+
+    /// Sends everything that describes an object along with a write.
+    macro_rules! described {
+        ($write:expr) => {
+            $write
+                .bucket("locked")
+                .metadata("colour", "green")
+                .content_type("text/x")
+                .cache_control("no-store")
+                .tagging("a=b&c=d%20e")
+                .storage_class(StorageClass::StandardIa)
+                .website_redirect_location("/to")
+                .grant_full_control(format!("id={OWNER_ID}"))
+                .grant_read(format!("id={}", "b".repeat(64)))
+                .object_lock_mode(ObjectLockMode::Governance)
+                .object_lock_retain_until_date(DateTime::from_secs(UNTIL))
+                .object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On)
+        };
+    }
+
+    async fn locked_bucket_with_acls(client: &Client) {
+        let create = client.create_bucket().bucket("locked");
+        let create = create.object_lock_enabled_for_bucket(true);
+        create.send().await.unwrap();
+        let rule = OwnershipControlsRule::builder()
+            .object_ownership(ObjectOwnership::ObjectWriter)
+            .build();
+        let controls = OwnershipControls::builder().rules(rule.unwrap()).build();
+        let put = client.put_bucket_ownership_controls().bucket("locked");
+        let put = put.ownership_controls(controls.unwrap());
+        put.send().await.unwrap();
+    }
+
+    /// What was sent with a write, as the reads show it.
+    async fn shown(client: &Client, key: &str) -> String {
+        let head = client.head_object().bucket("locked").key(key);
+        let head = head.send().await.unwrap();
+        let tags = client.get_object_tagging().bucket("locked").key(key);
+        let acl = client.get_object_acl().bucket("locked").key(key);
+        let grants: Vec<_> = acl
+            .send()
+            .await
+            .unwrap()
+            .grants()
+            .iter()
+            .map(|grant| {
+                let id = grant.grantee().unwrap().id().unwrap_or_default();
+                format!("{}={:?}", &id[..4], grant.permission().unwrap())
+            })
+            .collect();
+        format!(
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {grants:?}",
+            head.metadata(),
+            head.content_type(),
+            head.cache_control(),
+            head.storage_class(),
+            head.website_redirect_location(),
+            head.object_lock_mode(),
+            head.object_lock_retain_until_date().map(DateTime::secs),
+            head.object_lock_legal_hold_status(),
+            head.tag_count(),
+            tags.send().await.unwrap().tag_set(),
+        )
+    }
+
+    /// PutObject, CopyObject and CreateMultipartUpload take the same description.
+    #[tokio::test]
+    async fn every_way_of_writing_takes_the_whole_description() {
+        let fixture = Fixture::new().await;
+        let client = &fixture.client;
+        locked_bucket_with_acls(client).await;
+        fixture.put("source", b"x").await;
+        let source = format!("{BUCKET}/source");
+
+        let put = described!(client.put_object()).key("put");
+        let put = put.content_md5(BASE64.encode(Md5::digest(b"x")));
+        let put = put.body(ByteStream::from_static(b"x"));
+        put.send().await.unwrap();
+        let expected = shown(client, "put").await;
+        for part in [
+            "green",
+            "text/x",
+            "no-store",
+            "StandardIa",
+            "/to",
+            "Governance",
+            "2209000000",
+            "Some(On)",
+            "Some(2)",
+            "d e",
+            "bbbb=Read",
+        ] {
+            assert!(expected.contains(part), "{part}: {expected}");
+        }
+
+        let copy = described!(client.copy_object()).key("copy");
+        let copy = copy
+            .copy_source(&source)
+            .metadata_directive(MetadataDirective::Replace)
+            .tagging_directive(TaggingDirective::Replace);
+        copy.send().await.unwrap();
+        assert_eq!(shown(client, "copy").await, expected);
+
+        let create = described!(client.create_multipart_upload()).key("parts");
+        let upload_id = create.send().await.unwrap().upload_id.unwrap();
+        let part = client.upload_part_copy().bucket("locked").key("parts");
+        let part = part.upload_id(&upload_id).part_number(1);
+        let part = part.copy_source(&source).send().await.unwrap();
+        let etag = part.copy_part_result.unwrap().e_tag.unwrap();
+        let part = CompletedPart::builder().part_number(1).e_tag(etag).build();
+        let parts = CompletedMultipartUpload::builder().parts(part).build();
+        let complete = client.complete_multipart_upload().bucket("locked");
+        let complete = complete.key("parts").upload_id(upload_id);
+        complete.multipart_upload(parts).send().await.unwrap();
+        assert_eq!(shown(client, "parts").await, expected);
+    }
+
+    /// RFC 2047 words come back as they were sent, also after a copy; what no header can carry is counted.
+    #[tokio::test]
+    async fn metadata_beyond_ascii() {
+        let word = |text: &str| format!("=?UTF-8?B?{}?=", BASE64.encode(text));
+        let sent = [
+            ("ascii", "=?like this".to_owned()),
+            ("base64", word("Größe")),
+            ("long", word(&"日本".repeat(40))),
+            ("quoted", "=?UTF-8?Q?Gr=C3=B6=C3=9Fe?=".to_owned()),
+        ];
+        let fixture = Fixture::new().await;
+        let put = fixture.client.put_object().bucket(BUCKET).key("key");
+        let metadata = sent.iter().map(|(k, v)| ((*k).to_owned(), v.clone()));
+        let expected: HashMap<_, _> = metadata.collect();
+        let mut put = put.set_metadata(Some(expected.clone()));
+        // What needs no words comes back without, and what is not printable not at all.
+        put = put.metadata("needless", word("abc"));
+        put = put
+            .metadata("bell", word("a\u{7}b"))
+            .metadata("both", word("ö\u{7}"));
+        put.send().await.unwrap();
+        for _ in 0..2 {
+            let head = fixture.head("key").await;
+            let mut found = head.metadata.unwrap();
+            assert_eq!(found.remove("needless").as_deref(), Some("abc"));
+            assert_eq!(found, expected);
+            assert_eq!(head.missing_meta, Some(2));
+            let copy = fixture.copy_onto_itself("key");
+            let copy = copy.storage_class(StorageClass::StandardIa);
+            copy.send().await.unwrap();
+        }
+    }
 }

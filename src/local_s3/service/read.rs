@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use s3s::dto::{
     ChecksumMode, ChecksumType, ETag, GetObjectInput, GetObjectOutput, HeadObjectInput,
-    HeadObjectOutput, ObjectLockLegalHoldStatus, ObjectLockMode, StorageClass, Timestamp,
+    HeadObjectOutput, Metadata, ObjectLockLegalHoldStatus, ObjectLockMode, StorageClass, Timestamp,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 use time::OffsetDateTime;
@@ -15,11 +15,12 @@ use time::OffsetDateTime;
 use super::body::Source;
 use super::checksums::show_checksum;
 use super::object_version::{parse_version_id, shown_id};
+use super::restore;
 use super::sse::{self, customer_key, show_sse};
 use super::{Service, blocking};
 use crate::local_s3::conditions::{ReadConditions, Validators};
 use crate::local_s3::error::{with_detail, with_header};
-use crate::local_s3::model::{Bucket, Object, STANDARD, Version, VersionId};
+use crate::local_s3::model::{Bucket, Moment, Object, Properties, STANDARD, Version, VersionId};
 use crate::local_s3::store::{BucketStore, DataPin};
 use crate::local_s3::vault::{CustomerKey, DataKeys, Mode};
 
@@ -39,10 +40,13 @@ macro_rules! describe {
         $output.content_range = part.content_range(object);
         $output.e_tag = Some(ETag::Strong(object.etag.clone()));
         $output.last_modified = Some(Timestamp::from(found.version.last_modified.whole_second()));
-        $output.metadata = Some(properties.metadata.clone().into_iter().collect());
+        let (metadata, missing) = shown_metadata(properties);
+        $output.metadata = Some(metadata);
+        $output.missing_meta = missing;
         $output.parts_count = part.parts_count;
         $output.version_id = shown_id(&found.config, &found.version);
         $output.website_redirect_location = properties.website_redirect.clone();
+        $output.restore = restore::shown(object);
         $output.storage_class = (properties.storage_class != STANDARD)
             .then(|| StorageClass::from(properties.storage_class.clone()));
         if let Some(retention) = properties.lock.retention {
@@ -76,7 +80,7 @@ pub(super) async fn get_object(
     sse::refuse_on_read(&req.headers)?;
     let bucket = service.bucket(&input.bucket)?;
     let found = find(&bucket, &input.key, input.version_id.as_deref())?;
-    if found.object().properties.is_archived() {
+    if found.object().properties.needs_restore(Moment::now()) {
         return Err(archived(found.object()));
     }
     let customer_key = customer_key!(input)?;
@@ -358,6 +362,21 @@ fn not_satisfiable(object: &Object, range: &s3s::dto::Range) -> S3Error {
         Ok(value) => with_header(error, hyper::header::CONTENT_RANGE, value),
         Err(_) => error,
     }
+}
+
+/// User metadata as an answer shows it, and how many entries it cannot show: those with characters that no header can carry.
+/// s3s encodes what is not ASCII as RFC 2047 says, and decodes it on the way in.
+/// Source: S3 User Guide, "Working with object metadata".
+fn shown_metadata(properties: &Properties) -> (Metadata, Option<i32>) {
+    let all = &properties.metadata;
+    let printable = |value: &str| !value.chars().any(|c| c.is_ascii_control());
+    let shown: Metadata = all
+        .iter()
+        .filter(|(_, value)| printable(value))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let missing = i32::try_from(all.len() - shown.len()).ok();
+    (shown, missing.filter(|count| *count > 0))
 }
 
 /// Headers that s3s's outputs cannot carry as they were sent.

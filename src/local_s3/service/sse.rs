@@ -107,7 +107,7 @@ impl SseHeaders<'_> {
             if self.algorithm.is_some() || self.kms_key_id.is_some() {
                 return Err(invalid_argument(BOTH_MODES));
             }
-            if default.is_some_and(|default| default.blocks_sse_c) {
+            if default.is_some_and(|default| default.blocks_sse_c == Some(true)) {
                 return Err(S3Error::with_message(
                     S3ErrorCode::AccessDenied,
                     SSE_C_BLOCKED,
@@ -295,7 +295,7 @@ mod tests {
             algorithm: SseAlgorithm::AwsKms,
             kms_key_id: Some("default".to_owned()),
             bucket_key_enabled: true,
-            blocks_sse_c: true,
+            blocks_sse_c: Some(true),
         });
         let (key, md5) = (
             "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",

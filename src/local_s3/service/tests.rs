@@ -1,9 +1,12 @@
 //! Objects through real HTTP, with the AWS SDK as the client.
 
+use std::path::Path;
+
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, CompletedMultipartUpload, CompletedPart, MetadataDirective,
@@ -18,16 +21,16 @@ use tempfile::TempDir;
 
 use crate::local_s3::server::{LocalS3, Options};
 
-const BUCKET: &str = "bucket";
+pub(super) const BUCKET: &str = "bucket";
 
-struct Fixture {
-    client: Client,
+pub(super) struct Fixture {
+    pub client: Client,
     _server: LocalS3,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let server = LocalS3::start(Options::for_tests(dir.path())).unwrap();
         let client = server.client();
@@ -35,11 +38,16 @@ impl Fixture {
         Self {
             client,
             _server: server,
-            _dir: dir,
+            dir,
         }
     }
 
-    async fn put(&self, key: &str, body: &[u8]) -> String {
+    /// The folder with the server's data.
+    pub fn data(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub async fn put(&self, key: &str, body: &[u8]) -> String {
         let body = ByteStream::from(body.to_vec());
         let put = self
             .client
@@ -53,11 +61,16 @@ impl Fixture {
         put.e_tag.unwrap()
     }
 
-    fn get(&self, key: &str) -> GetObjectFluentBuilder {
+    pub fn get(&self, key: &str) -> GetObjectFluentBuilder {
         self.client.get_object().bucket(BUCKET).key(key)
     }
 
-    fn copy_onto_itself(&self, key: &str) -> CopyObjectFluentBuilder {
+    pub async fn head(&self, key: &str) -> HeadObjectOutput {
+        let head = self.client.head_object().bucket(BUCKET).key(key);
+        head.send().await.unwrap()
+    }
+
+    pub fn copy_onto_itself(&self, key: &str) -> CopyObjectFluentBuilder {
         self.client
             .copy_object()
             .bucket(BUCKET)
@@ -66,7 +79,7 @@ impl Fixture {
     }
 }
 
-async fn read(get: GetObjectFluentBuilder) -> Vec<u8> {
+pub(super) async fn read(get: GetObjectFluentBuilder) -> Vec<u8> {
     get.send()
         .await
         .unwrap()
@@ -78,7 +91,7 @@ async fn read(get: GetObjectFluentBuilder) -> Vec<u8> {
 }
 
 /// Status and code of an answer; a success is 200 without a code.
-fn told<T, E: ProvideErrorMetadata>(
+pub(super) fn told<T, E: ProvideErrorMetadata>(
     answer: Result<T, SdkError<E, aws_sdk_s3::config::http::HttpResponse>>,
 ) -> (u16, String) {
     match answer {
@@ -92,11 +105,11 @@ fn told<T, E: ProvideErrorMetadata>(
     }
 }
 
-fn refused(status: u16, code: &str) -> (u16, String) {
+pub(super) fn refused(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
-fn customer_key(byte: u8) -> (String, String) {
+pub(super) fn customer_key(byte: u8) -> (String, String) {
     let key = [byte; 32];
     (BASE64.encode(key), BASE64.encode(Md5::digest(key)))
 }
@@ -499,6 +512,39 @@ async fn a_conditional_complete_sees_every_write() {
             told(complete.if_match(condition.unwrap_or(&etag)).send().await),
             expected
         );
+    }
+}
+
+/// `If-None-Match` on Complete is not content with an object that was deleted since the upload was begun.
+#[tokio::test]
+async fn a_complete_that_wants_no_object_sees_one_that_was_there() {
+    let fixture = Fixture::new().await;
+    let client = &fixture.client;
+    let conflict = refused(409, "ConditionalRequestConflict");
+    for (put_before, deleted, expected) in [
+        (false, false, refused(200, "")),
+        (true, false, refused(412, "PreconditionFailed")),
+        (true, true, conflict),
+    ] {
+        let delete = || client.delete_object().bucket(BUCKET).key("key").send();
+        delete().await.unwrap();
+        if put_before {
+            fixture.put("key", b"before").await;
+        }
+        let create = client.create_multipart_upload().bucket(BUCKET).key("key");
+        let upload_id = create.send().await.unwrap().upload_id.unwrap();
+        let part = client.upload_part().bucket(BUCKET).key("key");
+        let part = part.upload_id(&upload_id).part_number(1);
+        let part = part.body(ByteStream::from_static(b"part"));
+        let etag = part.send().await.unwrap().e_tag.unwrap();
+        if deleted {
+            delete().await.unwrap();
+        }
+        let part = CompletedPart::builder().part_number(1).e_tag(etag).build();
+        let parts = CompletedMultipartUpload::builder().parts(part).build();
+        let complete = client.complete_multipart_upload().bucket(BUCKET).key("key");
+        let complete = complete.upload_id(upload_id).multipart_upload(parts);
+        assert_eq!(told(complete.if_none_match("*").send().await), expected);
     }
 }
 

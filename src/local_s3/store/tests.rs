@@ -325,6 +325,7 @@ fn begin_upload(fixture: &Fixture, key: &str, bytes: &[u8]) -> (Arc<UploadState>
         upload_id: bucket.new_upload_id(),
         initiated: Moment::now(),
         sequence: bucket.next_sequence(),
+        had_object: false,
         properties: Properties::default(),
         envelope: fixture.envelope.clone(),
         checksum: None,

@@ -1,7 +1,9 @@
 //! A store with objects, a manifest of them, the binary run on it, and what it left behind.
 
+pub mod canned;
 pub mod chance;
 mod counting;
+pub mod direct;
 pub mod faults;
 pub mod moto;
 pub mod objects;
@@ -178,6 +180,8 @@ impl Job {
             add("--report", self.path("report").display().to_string());
             add("--output", "json".to_owned());
             add("--progress", "none".to_owned());
+            // Tests of what is tried on scratch objects ask for it.
+            add("--probe", "off".to_owned());
         }
         if !self.endpoint.is_empty() {
             add("--endpoint-url", self.endpoint.clone());
@@ -236,6 +240,19 @@ pub fn url_encode(key: &str) -> String {
             _ => format!("%{byte:02X}"),
         })
         .collect()
+}
+
+/// Undoes percent-encoding.
+pub fn url_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..2).filter(|_| *first == b'%');
+        let byte = digits.and_then(|two| u8::from_str_radix(str::from_utf8(two).ok()?, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8(bytes).expect("UTF-8")
 }
 
 /// How a run ended.

@@ -3,8 +3,8 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption, StorageClass};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest as _, Md5};
@@ -75,6 +75,11 @@ pub struct Kept {
     website_redirect: Option<String>,
     length: Option<i64>,
     tags: Vec<(String, String)>,
+    /// Grantee and permission, sorted.
+    pub grants: Vec<(String, String)>,
+    lock: (Option<String>, Option<i64>, Option<String>),
+    /// CRC64NVME, where it is over the whole object.
+    checksum: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -87,10 +92,13 @@ pub async fn put(client: &Client, key: &str, body: &[u8], under: &Under) {
         .body(ByteStream::from(body.to_vec()))
         .metadata("colour", "green")
         .metadata("number", "1,2 and 3")
+        .metadata("greeting", "=?UTF-8?B?R3LDvMOfZSDigqw=?=")
         .content_type("text/x-test; charset=utf-8")
         .cache_control("max-age=60")
         .content_disposition("attachment; filename=\"a b.txt\"")
         .content_language("de-AT")
+        .content_encoding("identity")
+        .expires(DateTime::from_secs(2_364_220_800))
         .website_redirect_location("/elsewhere")
         .tagging("team=storage&cost%20centre=a%2Bb")
         .storage_class(StorageClass::StandardIa);
@@ -130,7 +138,11 @@ pub async fn put_many(client: &Client, keys: &[String]) {
 }
 
 pub async fn head(client: &Client, key: &str, customer_key: Option<SseC>) -> HeadObjectOutput {
-    let mut head = client.head_object().bucket(BUCKET).key(key);
+    let mut head = client
+        .head_object()
+        .bucket(BUCKET)
+        .key(key)
+        .checksum_mode(ChecksumMode::Enabled);
     if let Some(customer_key) = customer_key {
         head = head
             .sse_customer_algorithm("AES256")
@@ -176,6 +188,19 @@ pub async fn kept(client: &Client, key: &str, customer_key: Option<SseC>) -> Kep
         .map(|tag| (tag.key().to_owned(), tag.value().to_owned()))
         .collect();
     tags.sort();
+    let acl = client.get_object_acl().bucket(BUCKET).key(key);
+    let acl = acl.send().await.expect("an ACL");
+    let mut grants: Vec<_> = acl
+        .grants()
+        .iter()
+        .map(|grant| {
+            let grantee = grant.grantee().expect("a grantee");
+            let name = grantee.id().or(grantee.uri()).unwrap_or_default();
+            let permission = grant.permission().expect("a permission").as_str();
+            (name.to_owned(), permission.to_owned())
+        })
+        .collect();
+    grants.sort();
     let mut metadata: Vec<_> = head
         .metadata
         .clone()
@@ -195,6 +220,17 @@ pub async fn kept(client: &Client, key: &str, customer_key: Option<SseC>) -> Kep
         website_redirect: head.website_redirect_location.clone(),
         length: head.content_length,
         tags,
+        grants,
+        lock: (
+            head.object_lock_mode
+                .as_ref()
+                .map(|mode| mode.as_str().to_owned()),
+            head.object_lock_retain_until_date.map(|at| at.secs()),
+            head.object_lock_legal_hold_status
+                .as_ref()
+                .map(|hold| hold.as_str().to_owned()),
+        ),
+        checksum: head.checksum_crc64_nvme.clone(),
         body: read(client, key, customer_key).await.expect("readable"),
     }
 }

@@ -99,17 +99,22 @@ fn answer(
     Ok(S3Response::new(output))
 }
 
-/// The conditions of a Complete. `If-Match` asks for more than an ETag: no write at all since the upload was begun.
-/// Source: AWS-validated snapshots of LocalStack, `test_multipart_if_match_*`.
+/// The conditions of a Complete. They ask for more than what is there now: `If-Match` for no write at all since the upload
+/// was begun, `If-None-Match` for no object then either.
+/// Source: AWS-validated snapshots of LocalStack, `test_multipart_if_match_*` and `test_multipart_if_none_match_*`.
 fn check(conditions: &WriteConditions, upload: &Upload, current: Option<&Version>) -> S3Result<()> {
     check_write(conditions, current)?;
     let written_since = current.is_some_and(|current| current.written > upload.sequence);
-    if conditions.has_if_match() && written_since {
-        let message = "The conditional request cannot succeed due to a conflicting operation against this resource.";
-        let error = S3Error::with_message(S3ErrorCode::ConditionalRequestConflict, message);
-        return Err(with_detail(error, "Condition", "If-Match"));
-    }
-    Ok(())
+    let condition = if conditions.has_if_match() && written_since {
+        "If-Match"
+    } else if conditions.has_if_none_match() && upload.had_object {
+        "If-None-Match"
+    } else {
+        return Ok(());
+    };
+    let message = "The conditional request cannot succeed due to a conflicting operation against this resource.";
+    let error = S3Error::with_message(S3ErrorCode::ConditionalRequestConflict, message);
+    Err(with_detail(error, "Condition", condition))
 }
 
 /// What a Complete asks for.

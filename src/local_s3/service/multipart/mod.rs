@@ -44,6 +44,9 @@ pub(super) async fn create(
     let upload = blocking(move || {
         let (envelope, _keys) = vault.seal(&want, &name, &key)?;
         let upload = Upload {
+            had_object: bucket
+                .current(&key)
+                .is_some_and(|it| !it.is_delete_marker()),
             key,
             upload_id: bucket.new_upload_id(),
             initiated: Moment::now(),

@@ -239,3 +239,114 @@ fn source_range(header: Option<&str>, size: u64) -> S3Result<Range<u64>> {
     }
     Ok(first..last + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::primitives::DateTime;
+    use aws_sdk_s3::types::{
+        ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
+    };
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+
+    use crate::local_s3::service::tests::{BUCKET, Fixture, refused, told};
+
+    const FIRST: usize = 5 << 20;
+
+    /// The CRC-32 of an object that is made of two copied parts.
+    async fn checksum_of_copied_parts(fixture: &Fixture, kind: ChecksumType) -> (String, i32) {
+        let client = &fixture.client;
+        let create = client.create_multipart_upload().bucket(BUCKET).key("to");
+        let create = create
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .checksum_type(kind.clone());
+        let upload_id = create.send().await.unwrap().upload_id.unwrap();
+        let mut parts = CompletedMultipartUpload::builder();
+        for (number, range) in [(1, (0, FIRST - 1)), (2, (FIRST, FIRST + 3))] {
+            let copy = client.upload_part_copy().bucket(BUCKET).key("to");
+            let copy = copy.upload_id(&upload_id).part_number(number);
+            let copy = copy
+                .copy_source(format!("{BUCKET}/from"))
+                .copy_source_range(format!("bytes={}-{}", range.0, range.1));
+            let copied = copy.send().await.unwrap().copy_part_result.unwrap();
+            let part = CompletedPart::builder()
+                .part_number(number)
+                .e_tag(copied.e_tag.unwrap())
+                .checksum_crc32(copied.checksum_crc32.unwrap());
+            parts = parts.parts(part.build());
+        }
+        let complete = client.complete_multipart_upload().bucket(BUCKET).key("to");
+        let complete = complete
+            .upload_id(upload_id)
+            .multipart_upload(parts.build());
+        complete.send().await.unwrap();
+        let head = client.head_object().bucket(BUCKET).key("to");
+        let head = head.checksum_mode(ChecksumMode::Enabled);
+        let whole = head.clone().send().await.unwrap();
+        assert_eq!(whole.checksum_type(), Some(&kind));
+        let second = head.part_number(2).send().await.unwrap();
+        assert_eq!(second.content_length(), Some(4));
+        (
+            whole.checksum_crc32.unwrap(),
+            second.parts_count.unwrap_or_default(),
+        )
+    }
+
+    /// Copied parts have checksums as uploaded ones have, and both kinds follow from them.
+    #[tokio::test]
+    async fn an_object_of_copied_parts_has_the_checksum_it_was_begun_with() {
+        let fixture = Fixture::new().await;
+        let body = [vec![7; FIRST], b"tail".to_vec()].concat();
+        fixture.put("from", &body).await;
+        let crc = |bytes: &[u8]| crc32fast::hash(bytes).to_be_bytes();
+        let full = BASE64.encode(crc(&body));
+        let composite = [crc(&body[..FIRST]), crc(b"tail")].concat();
+        let composite = format!("{}-2", BASE64.encode(crc(&composite)));
+        for (kind, expected) in [
+            (ChecksumType::FullObject, full),
+            (ChecksumType::Composite, composite),
+        ] {
+            let found = checksum_of_copied_parts(&fixture, kind).await;
+            assert_eq!(found, (expected, 2));
+        }
+    }
+
+    /// Each part is copied from what the request says that the source is, or not at all.
+    #[tokio::test]
+    async fn a_part_is_copied_under_conditions() {
+        let fixture = Fixture::new().await;
+        let client = &fixture.client;
+        let etag = fixture.put("from", b"x").await;
+        let create = client.create_multipart_upload().bucket(BUCKET).key("to");
+        let upload_id = create.send().await.unwrap().upload_id.unwrap();
+        let part = || {
+            let part = client.upload_part_copy().bucket(BUCKET).key("to");
+            let part = part.upload_id(&upload_id).part_number(1);
+            part.copy_source(format!("{BUCKET}/from"))
+        };
+        let long_ago = DateTime::from_secs(1);
+        let now = fixture.head("from").await.last_modified.unwrap();
+        let failed = refused(412, "PreconditionFailed");
+        for (part, expected) in [
+            (part().copy_source_if_match(&etag), refused(200, "")),
+            (part().copy_source_if_match("\"x\""), failed.clone()),
+            (part().copy_source_if_none_match(&etag), failed.clone()),
+            (
+                part().copy_source_if_unmodified_since(now),
+                refused(200, ""),
+            ),
+            (
+                part().copy_source_if_unmodified_since(long_ago),
+                failed.clone(),
+            ),
+            (
+                part()
+                    .copy_source_if_match(&etag)
+                    .copy_source_if_unmodified_since(long_ago),
+                refused(200, ""),
+            ),
+        ] {
+            assert_eq!(told(part.send().await), expected);
+        }
+    }
+}

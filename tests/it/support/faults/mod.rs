@@ -1,7 +1,10 @@
 //! An HTTP proxy that is unreliable on purpose, between the binary and a store.
 //!
 //! Whether a request meets a fault, and which, follows from the seed, the request and how often it came before, not from
-//! when it came: the same seed gives the same faults.
+//! when it came: the same seed gives the same faults. Stores that do something else than they say are in [`faithless`].
+
+mod faithless;
+mod message;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -10,8 +13,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use reseal::local_s3::server::LocalS3;
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+
+use faithless::Faithless;
+use message::{Message, read_message};
 
 /// One in so many requests meets each fault: 2 %.
 const ONE_IN: u64 = 50;
@@ -57,6 +64,21 @@ pub enum Weather {
     SilentCopies,
     /// Everything passes.
     Fair,
+    /// The store does the first so many rewrites (CopyObject, CompleteMultipartUpload) of objects that are not scratch, and
+    /// then writes rubbish: what is rewritten reads back with one byte changed, and every answer says that all is well.
+    Rubbish { after: u64 },
+    /// As Ceph does: a copy of an object onto itself is refused unless it replaces the metadata.
+    RefusesSelfCopy,
+    /// As Garage does: encryption headers are taken, and no answer shows any.
+    SilentlyUnencrypted,
+    /// As many do: UpdateObjectEncryption is taken for PutObject, and the object is the XML then.
+    OverwritesOnUpdate,
+    /// UpdateObjectEncryption is not implemented.
+    NoUpdate,
+    /// A copy is done whatever `If-Match` and `If-None-Match` say of its destination.
+    IgnoresDestination,
+    /// These operations, by their names in the API, are not allowed.
+    Forbids(&'static [&'static str]),
 }
 
 /// What came through, counted.
@@ -64,6 +86,8 @@ pub enum Weather {
 pub struct Seen {
     /// Requests by method.
     pub requests: BTreeMap<String, u64>,
+    /// Requests by S3 operation.
+    pub operations: BTreeMap<String, u64>,
     pub faults: BTreeMap<Fault, u64>,
     attempts: BTreeMap<String, u64>,
 }
@@ -76,8 +100,18 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// In front of `store`.
+    /// In front of any store, in a weather that needs no request of the proxy's own.
     pub fn start(store: SocketAddr, weather: Weather) -> Self {
+        Self::with(store, Faithless::new(weather, None))
+    }
+
+    /// In front of an embedded S3, in any weather.
+    pub fn before(store: &LocalS3, weather: Weather) -> Self {
+        Self::with(store.addr(), Faithless::new(weather, Some(store.client())))
+    }
+
+    fn with(store: SocketAddr, faithless: Faithless) -> Self {
+        let faithless = Arc::new(faithless);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("non-blocking");
         let addr = listener.local_addr().expect("an address");
@@ -94,8 +128,11 @@ impl Proxy {
                 let listener = TcpListener::from_std(listener).expect("a listener");
                 while let Ok((client, _)) = listener.accept().await {
                     let (seen, gone) = (Arc::clone(&counted), Arc::clone(&is_gone));
+                    let faithless = Arc::clone(&faithless);
                     // Whoever hangs up is gone; that is what a proxy is for.
-                    tokio::spawn(async move { serve(client, store, weather, &seen, &gone).await });
+                    tokio::spawn(
+                        async move { serve(client, store, &faithless, &seen, &gone).await },
+                    );
                 }
             });
         });
@@ -120,7 +157,7 @@ impl Proxy {
 async fn serve(
     client: TcpStream,
     store: SocketAddr,
-    weather: Weather,
+    faithless: &Faithless,
     seen: &Mutex<Seen>,
     gone: &AtomicBool,
 ) -> io::Result<()> {
@@ -129,54 +166,50 @@ async fn serve(
     let (from_store, mut to_store) = TcpStream::connect(store).await?.into_split();
     let mut from_store = BufReader::new(from_store);
     loop {
-        let request = read_message(&mut read, false).await?;
-        let head = String::from_utf8_lossy(&request).into_owned();
-        let line = head.lines().next().unwrap_or_default().to_owned();
-        let is_head = line.starts_with("HEAD ");
+        let bytes = read_message(&mut read, false).await?;
         if gone.load(Ordering::SeqCst) {
             return Ok(());
         }
-        let is_copy = head.contains("x-amz-copy-source");
-        let fault = choose(&line, is_copy, weather, seen);
-        match fault {
-            Some(Fault::SlowDown) => write.write_all(&error(503, "SlowDown", is_head)).await?,
-            Some(Fault::InternalError) => {
-                write
-                    .write_all(&error(500, "InternalError", is_head))
-                    .await?;
-            }
+        let request = Message::parse(&bytes);
+        let is_head = request.method() == "HEAD";
+        let is_copy = request.header("x-amz-copy-source").is_some();
+        let weather = faithless.weather();
+        let fault = choose(&request, is_copy, weather, seen);
+        let early = match fault {
             Some(Fault::CutBefore) => return Ok(()),
-            Some(Fault::CutAfter | Fault::ErrorInside200 | Fault::Empty200) | None => {
-                to_store.write_all(&request).await?;
-                let answer = read_message(&mut from_store, is_head).await?;
-                match fault {
-                    _ if is_copy && matches!(weather, Weather::SilentCopies) => {
-                        std::future::pending().await
-                    }
-                    Some(Fault::CutAfter) => return Ok(()),
-                    Some(Fault::ErrorInside200) => {
-                        write.write_all(&error(200, "InternalError", false)).await?;
-                    }
-                    Some(Fault::Empty200) => {
-                        let empty = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-                        write.write_all(empty).await?;
-                    }
-                    _ => write.write_all(&answer).await?,
-                }
-            }
+            Some(Fault::SlowDown) => Some(Message::error(503, "SlowDown", is_head)),
+            Some(Fault::InternalError) => Some(Message::error(500, "InternalError", is_head)),
+            _ => faithless.instead(&request).await,
+        };
+        if let Some(answer) = early {
+            write.write_all(&answer.to_bytes()).await?;
+            continue;
         }
+        to_store.write_all(&bytes).await?;
+        let answer = read_message(&mut from_store, is_head).await?;
+        let answer = match fault {
+            _ if is_copy && matches!(weather, Weather::SilentCopies) => {
+                std::future::pending().await
+            }
+            Some(Fault::CutAfter) => return Ok(()),
+            Some(Fault::ErrorInside200) => Message::error(200, "InternalError", false).to_bytes(),
+            Some(Fault::Empty200) => b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec(),
+            _ => match faithless.changed(&request, &answer).await {
+                Some(changed) => changed.to_bytes(),
+                None => answer,
+            },
+        };
+        write.write_all(&answer).await?;
     }
 }
 
 /// Counts a request and rolls its die.
-fn choose(line: &str, is_copy: bool, weather: Weather, seen: &Mutex<Seen>) -> Option<Fault> {
+fn choose(request: &Message, is_copy: bool, weather: Weather, seen: &Mutex<Seen>) -> Option<Fault> {
     let mut seen = seen.lock().expect("nobody panicked");
-    let method = if is_copy {
-        "COPY"
-    } else {
-        line.split(' ').next().unwrap_or_default()
-    };
+    let line = request.line.as_str();
+    let method = if is_copy { "COPY" } else { request.method() };
     *seen.requests.entry(method.to_owned()).or_default() += 1;
+    *seen.operations.entry(request.operation()).or_default() += 1;
     let attempt = seen.attempts.entry(line.to_owned()).or_default();
     *attempt += 1;
     let attempt = *attempt;
@@ -190,66 +223,4 @@ fn choose(line: &str, is_copy: bool, weather: Weather, seen: &Mutex<Seen>) -> Op
     let fault = fault.filter(|fault| is_copy || !fault.is_of_copies())?;
     *seen.faults.entry(fault).or_default() += 1;
     Some(fault)
-}
-
-fn error(status: u16, code: &str, is_head: bool) -> Vec<u8> {
-    let body = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>injected</Message></Error>"
-    );
-    let head = format!(
-        "HTTP/1.1 {status} Injected\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    let body = if is_head { String::new() } else { body };
-    format!("{head}{body}").into_bytes()
-}
-
-/// Reads one HTTP message whole. `no_body`: it answers a HEAD.
-async fn read_message(from: &mut (impl AsyncRead + Unpin), no_body: bool) -> io::Result<Vec<u8>> {
-    let mut message = Vec::new();
-    read_until(from, &mut message, b"\r\n\r\n").await?;
-    let head = String::from_utf8_lossy(&message).to_ascii_lowercase();
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"))
-        .map_or(0, |length| length.trim().parse().unwrap_or(0));
-    if no_body {
-        return Ok(message);
-    }
-    if head.contains("transfer-encoding: chunked") {
-        loop {
-            let start = message.len();
-            read_until(from, &mut message, b"\r\n").await?;
-            let size = String::from_utf8_lossy(&message[start..]).trim().to_owned();
-            let size = usize::from_str_radix(&size, 16).map_err(io::Error::other)?;
-            read_exactly(from, &mut message, size + 2).await?;
-            if size == 0 {
-                return Ok(message);
-            }
-        }
-    }
-    read_exactly(from, &mut message, length).await?;
-    Ok(message)
-}
-
-async fn read_until(
-    from: &mut (impl AsyncRead + Unpin),
-    message: &mut Vec<u8>,
-    end: &[u8],
-) -> io::Result<()> {
-    while !message.ends_with(end) {
-        message.push(from.read_u8().await?);
-    }
-    Ok(())
-}
-
-async fn read_exactly(
-    from: &mut (impl AsyncRead + Unpin),
-    message: &mut Vec<u8>,
-    bytes: usize,
-) -> io::Result<()> {
-    let start = message.len();
-    message.resize(start + bytes, 0);
-    from.read_exact(&mut message[start..]).await?;
-    Ok(())
 }

@@ -1,0 +1,140 @@
+//! How far the store is trusted: what it has shown on scratch keys, and what that means for this job.
+//!
+//! The profile is kept in the job document, so that a job is carried through by one and the same. A resolved key is kept in the
+//! journal.
+
+use super::spec::JobFile;
+use crate::bucket::BucketFacts;
+use crate::config::{JobConfig, Probe};
+use crate::engine::End;
+use crate::error::Error;
+use crate::event::Event;
+use crate::exit::Exit;
+use crate::journal::StateDir;
+use crate::plan::MethodChoice;
+use crate::probe::{self, ProbeError, Reason, Wish};
+use crate::profile::StoreProfile;
+use crate::s3::S3;
+
+/// Where scratch objects are put, and removed again, in the bucket of the job.
+const SCRATCH: &str = ".reseal-scratch";
+/// Objects that are read back before the rest is begun, on a store that was probed whole and that nobody has said anything about.
+const CANARY_DEFAULT: u64 = 10;
+
+/// What is known of the store.
+#[derive(Clone, Debug)]
+pub struct Trusted {
+    /// What it does.
+    pub profile: StoreProfile,
+    /// What it calls the target's KMS key, where it was asked just now.
+    pub key_arn: Option<String>,
+    /// Objects that are read back before the rest is begun.
+    pub canary: u64,
+}
+
+/// What there is to be said of the store, before its first object is touched.
+pub struct Question<'a> {
+    /// The store.
+    pub s3: &'a S3,
+    /// What the operator wants.
+    pub config: &'a JobConfig,
+    /// Where the profile is kept.
+    pub state: &'a StateDir,
+    /// The job.
+    pub job: &'a JobFile,
+    /// The bucket.
+    pub facts: &'a BucketFacts,
+    /// Who is told.
+    pub emit: &'a dyn Fn(Event<'_>),
+}
+
+impl Question<'_> {
+    /// Takes the profile from the state, or probes the store.
+    ///
+    /// # Errors
+    /// Why no object may be touched.
+    pub async fn answer(&self) -> Result<Trusted, End> {
+        let config = self.config;
+        let (profile, key_arn) = match &self.job.profile {
+            Some(profile) if config.trust.probe != Probe::Always => (profile.clone(), None),
+            _ => self.probe().await?,
+        };
+        let verdict = probe::verdict(&profile, self.facts, config.trust.accept_race);
+        for line in verdict.map_err(|reason| stopped(reason, None))? {
+            self.warn(&line);
+        }
+        if config.rewriting.rules.method == MethodChoice::Update && !profile.updates_encryption {
+            return Err(stopped(
+                "--method update: the store has not shown that it updates an object's encryption in place".to_owned(),
+                Some("--method auto copies what it can't update"),
+            ));
+        }
+        // On AWS only the update in place is tried; copies there are what is documented.
+        let is_probed_whole = !profile.rungs.is_empty();
+        let default = if is_probed_whole { CANARY_DEFAULT } else { 0 };
+        Ok(Trusted {
+            canary: config.trust.canary.unwrap_or(default),
+            profile,
+            key_arn,
+        })
+    }
+
+    async fn probe(&self) -> Result<(StoreProfile, Option<String>), End> {
+        let config = self.config;
+        let when = config.trust.probe;
+        if when == Probe::Off {
+            return Ok((StoreProfile::documented(), None));
+        }
+        let prefix = format!("{SCRATCH}/{}/", self.job.job_id);
+        let rules = &config.rewriting.rules;
+        let wish = Wish {
+            bucket: self.facts,
+            prefix: &prefix,
+            target: &config.target,
+            source_keys: &config.source_keys,
+            wants_update: rules.method != MethodChoice::Copy,
+            wants_copies: when == Probe::Always || !self.s3.is_aws(),
+            wants_parts: false,
+        };
+        let findings = probe::probe(self.s3, &wish)
+            .await
+            .map_err(|error| match error {
+                ProbeError {
+                    reason: Reason::Store(error),
+                    left,
+                } => {
+                    if let Some(left) = left {
+                        self.warn(&left);
+                    }
+                    End::Fault(error)
+                }
+                other => stopped(
+                    other.to_string(),
+                    Some("--probe off takes the store for one that does what AWS documents"),
+                ),
+            })?;
+        for note in &findings.notes {
+            self.warn(note);
+        }
+        let job = JobFile {
+            profile: Some(findings.profile.clone()),
+            ..self.job.clone()
+        };
+        self.state
+            .write_job(&job)
+            .map_err(|error| End::Stopped(error.into()))?;
+        Ok((findings.profile, findings.key_arn))
+    }
+
+    fn warn(&self, message: &str) {
+        (self.emit)(Event::Warning { message });
+    }
+}
+
+fn stopped(reason: String, hint: Option<&str>) -> End {
+    let error = Error::new(Exit::JobFailed, reason);
+    End::Stopped(match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    })
+}
