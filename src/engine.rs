@@ -7,8 +7,8 @@
 //! Admission waits while any of these is full: tasks in flight ([`Settings::concurrency`]), outcomes that wait for the disk
 //! ([`PENDING_RECORDS_MAX`]), the distance from the lowest unsettled row to the next ([`crate::journal::WINDOW_ROWS_MAX`]).
 //!
-//! Until so many rows as [`Settings::canary`] have been rewritten and read back, no more are in flight than are still
-//! wanted of them: a store that answers 200 and writes rubbish has spoilt at most these.
+//! Until so many rows as [`Settings::canary`] have been rewritten and read back, no more are in flight than have been so far, and at
+//! first one alone: a store that answers 200 and writes rubbish has spoilt one object, and one that begins to later as many as held.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -259,7 +259,7 @@ impl<'c> Engine<'c> {
         let lowest = self.unsettled.first().copied().unwrap_or(next);
         let unproven = self.unproven();
         let may = in_flight < self.settings.concurrency
-            && (unproven == 0 || (in_flight as u64) < unproven)
+            && (unproven == 0 || (in_flight as u64) < unproven.min(self.proven.max(1)))
             && (self.unsynced.len() as u64) < PENDING_RECORDS_MAX
             && next < self.reserved
             && next - lowest < WINDOW_ROWS_MAX;

@@ -120,7 +120,7 @@ async fn what_may_not_be_seen_is_refused_unless_its_loss_is_allowed() {
     let store = Store::start().await;
     objects::put(&store.client, "k", b"1", &Under::SseS3).await;
     let arn = store.add_kms_key(None);
-    let cases: [(&'static [&'static str], &str, &str, &str); 4] = [
+    let cases: [(&'static [&'static str], &str, &str, &str); 3] = [
         (
             &["GetBucketOwnershipControls", "GetObjectAcl"],
             "AclUnknown",
@@ -129,12 +129,6 @@ async fn what_may_not_be_seen_is_refused_unless_its_loss_is_allowed() {
         ),
         (
             &["GetObjectLockConfiguration", "GetObjectRetention"],
-            "LockUnknown",
-            "object-lock",
-            "",
-        ),
-        (
-            &["GetObjectLockConfiguration", "GetObjectLegalHold"],
             "LockUnknown",
             "object-lock",
             "",
@@ -234,7 +228,8 @@ async fn an_object_that_comes_back_wrong_stops_the_job() {
     let arn = store.add_kms_key(None);
     for (rotten_after, args, at_most) in [
         (0, "--probe auto", 1),
-        (7, "--probe auto --canary 8", 8),
+        // As many at once as have been proven.
+        (3, "--probe auto --canary 8", 6),
         (0, "--verify read --concurrency 4", 4),
     ] {
         let proxy = Proxy::before(
@@ -251,7 +246,11 @@ async fn an_object_that_comes_back_wrong_stops_the_job() {
             .run()
             .expect(4)
             .says(&["object/", "came back wrong", "bytes"]);
-        assert_eq!(run.summary()["failures"]["CameBackWrong"], 1, "{args}");
+        let wrong = run.summary()["failures"]["CameBackWrong"].as_u64();
+        assert!(
+            wrong.is_some_and(|wrong| wrong <= at_most),
+            "{args}: {wrong:?}"
+        );
         let copied = |copies: &std::collections::BTreeMap<String, u64>| {
             let ours = copies.iter().filter(|(key, _)| key.starts_with("object/"));
             ours.map(|(_, count)| count).sum::<u64>()
