@@ -148,6 +148,28 @@ impl Throttler {
     }
 }
 
+/// What a finding means for the job, the gravest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Every object would fail: nothing is begun.
+    Stop,
+    /// It may not be what the operator wants.
+    Warning,
+    /// What the job costs or sets off.
+    Note,
+}
+
+impl Level {
+    /// The name in the summary and before the message.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
@@ -209,9 +231,18 @@ pub enum Event<'a> {
     },
     /// A second has passed, whatever else has happened.
     Heartbeat,
-    /// A finding that the operator should know of; the run goes on.
+    /// Something that the operator should know of; the run goes on.
     Warning {
         /// One sentence.
+        message: &'a str,
+    },
+    /// What was found of the bucket or the store before the first row; told once in a run.
+    Finding {
+        /// What it means for the job.
+        level: Level,
+        /// Its name, the same in every run.
+        code: &'static str,
+        /// One or two sentences.
         message: &'a str,
     },
     /// The run is over, whatever its end.

@@ -20,6 +20,20 @@ use crate::outcome::Tally;
 /// Failure codes that the text names; JSON and the report have all.
 const CODES_SHOWN_MAX: usize = 10;
 
+/// Findings that are kept. There is one of each code at most, and fewer codes than this.
+const FINDINGS_MAX: usize = 64;
+
+/// One finding about the bucket or the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Its name, the same in every run.
+    pub code: &'static str,
+    /// `stop`, `warning` or `note`.
+    pub level: &'static str,
+    /// One or two sentences.
+    pub message: String,
+}
+
 /// The summary, with the field names of `--output json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -55,6 +69,8 @@ pub struct Summary {
     pub skips: BTreeMap<&'static str, u64>,
     /// Failed rows by code.
     pub failures: BTreeMap<String, u64>,
+    /// What this run found of the bucket and the store before the first row.
+    pub findings: Vec<Finding>,
     /// Path or URL of the report's `manifest.json`, when one was written.
     pub report: Option<String>,
 }
@@ -69,6 +85,7 @@ pub struct Collector {
     retries: u64,
     throttles: u64,
     requests: BTreeMap<&'static str, u64>,
+    findings: Vec<Finding>,
 }
 
 impl Default for Collector {
@@ -88,6 +105,7 @@ impl Collector {
             retries: 0,
             throttles: 0,
             requests: BTreeMap::new(),
+            findings: Vec::new(),
         }
     }
 
@@ -105,6 +123,19 @@ impl Collector {
             }
             Event::Retried { .. } => self.retries += 1,
             Event::Throttled { .. } => self.throttles += 1,
+            Event::Finding {
+                level,
+                code,
+                message,
+            } => {
+                if self.findings.len() < FINDINGS_MAX {
+                    self.findings.push(Finding {
+                        code,
+                        level: level.name(),
+                        message: (*message).to_owned(),
+                    });
+                }
+            }
             Event::Preparing { .. }
             | Event::TaskStarted
             | Event::TaskEnded
@@ -147,6 +178,7 @@ impl Collector {
             methods: named(&tally.succeeded, |method| method.name()),
             skips: named(&tally.skipped, |reason| reason.name()),
             failures: tally.failed.clone(),
+            findings: self.findings.clone(),
             report,
         }
     }
@@ -281,6 +313,10 @@ impl fmt::Display for Summary {
                 }
             }
         }
+        for finding in &self.findings {
+            let message = human::sanitize(&finding.message, usize::MAX);
+            writeln!(f, "{}: {message}", finding.level)?;
+        }
         if let Some(hint) = self.hint() {
             writeln!(f, "hint: {hint}")?;
         }
@@ -291,7 +327,7 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Operation, ResponseClass, Throttler};
+    use crate::event::{Level, Operation, ResponseClass, Throttler};
     use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 
     fn failed(code: &str) -> TaskOutcome {
@@ -334,6 +370,11 @@ mod tests {
             request,
             Event::Retried { operation, class },
             Event::Throttled { by: Throttler::S3 },
+            Event::Finding {
+                level: Level::Note,
+                code: "replicas-stay",
+                message: "replicas keep theirs",
+            },
         ] {
             collector.on(&event);
         }
@@ -363,7 +404,8 @@ mod tests {
             "succeeded": 3, "skipped": 1, "failed": 3, "already_settled": 3, "bytes": 3_000_000,
             "elapsed_seconds": null, "retries": 1, "throttles": 1, "requests": {"CopyObject": 2},
             "methods": {"copy": 3}, "skips": {"delete-marker": 1},
-            "failures": {"AccessDenied": 2, "NoSuchKey": 1}, "report": null,
+            "failures": {"AccessDenied": 2, "NoSuchKey": 1},
+            "findings": [{"code": "replicas-stay", "level": "note", "message": "replicas keep theirs"}], "report": null,
         });
         assert_eq!(json, expected);
         assert_eq!(summary.remaining(), 3);
@@ -391,6 +433,7 @@ time          2.0s, 2.0 rows/s
 requests      2 (CopyObject 2)
 retries       1, throttled 1x
 report        out/job-f00d/manifest.json
+note: replicas keep theirs
 hint: 3 rows not settled yet; the same command continues
 ";
         assert_eq!(summary.to_string(), expected);

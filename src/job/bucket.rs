@@ -1,57 +1,56 @@
 //! What is true of the whole bucket, asked once before any object is touched.
 
 use super::source::patiently;
-use crate::bucket::{Acls, BucketFacts, ObjectLock};
+use crate::bucket::BucketFacts;
 use crate::encryption::Target;
-use crate::event::Event;
 use crate::retry::{self, Verdict};
 use crate::s3::S3;
 use crate::s3_error::{S3Error, UNREADABLE_ANSWER};
 
-/// Asks the bucket. A store that can't be reached, credentials that are wrong and a bucket that is not there show here, and not
-/// as a failure of every row.
+/// Asks the bucket everything, at once. A store that can't be reached, credentials that are wrong and a bucket that is not there
+/// show here, and not as a failure of every row.
 ///
 /// # Errors
 /// What every object would meet too.
-pub async fn ask(s3: &S3, bucket: &str, emit: &dyn Fn(Event<'_>)) -> Result<BucketFacts, S3Error> {
-    let acls = patiently(async || known(s3.acls(bucket).await)).await?;
-    let object_lock = patiently(async || known(s3.object_lock(bucket).await)).await?;
-    let warning = match acls {
-        Some(Acls::Disabled) => None,
-        Some(Acls::Enabled) => Some(
-            "the bucket has ACLs enabled: one more request for each object, and objects with grants beside the owner's are \
-             refused, because a copy would reset them",
-        ),
-        None => Some(
-            "whether the bucket has ACLs could not be asked (s3:GetBucketOwnershipControls): grants beside the owner's, if \
-             there are any, are reset by a copy",
-        ),
-    };
-    if let Some(message) = warning {
-        emit(Event::Warning { message });
-    }
-    let warning = match &object_lock {
-        Some(ObjectLock::Disabled) => None,
-        Some(ObjectLock::Enabled) => Some(
-            "the bucket has Object Lock: two more requests for each object, and objects under retention or legal hold are \
-             refused, because a copy would not carry them",
-        ),
-        Some(ObjectLock::DefaultRetention) => Some(
-            "the bucket puts every new object under retention: all rewrites are refused, because the copy would be locked",
-        ),
-        None => Some(
-            "whether the bucket has Object Lock could not be asked (s3:GetBucketObjectLockConfiguration): an object is only \
-             refused for it where HeadObject shows retention or legal hold",
-        ),
-    };
-    if let Some(message) = warning {
-        emit(Event::Warning { message });
-    }
-    Ok(BucketFacts {
+pub async fn ask(s3: &S3, bucket: &str) -> Result<BucketFacts, S3Error> {
+    let (
+        versioning,
         acls,
         object_lock,
-        ..BucketFacts::unknown(bucket)
+        default_encryption,
+        website,
+        replication,
+        notifications,
+        lifecycle,
+    ) = tokio::try_join!(
+        patiently(async || known(s3.versioning(bucket).await)),
+        patiently(async || known(s3.acls(bucket).await)),
+        patiently(async || known(s3.object_lock(bucket).await)),
+        patiently(async || known(s3.default_encryption(bucket).await)),
+        patiently(async || known(s3.website(bucket).await)),
+        patiently(async || known(or_absent(s3.replication(bucket).await))),
+        patiently(async || known(or_absent(s3.notifications(bucket).await))),
+        patiently(async || known(or_absent(s3.lifecycle(bucket).await))),
+    )?;
+    Ok(BucketFacts {
+        name: bucket.to_owned(),
+        versioning,
+        acls,
+        object_lock,
+        default_encryption,
+        website,
+        replication,
+        notifications,
+        lifecycle,
     })
+}
+
+/// What a store doesn't have, it sets off nothing with.
+fn or_absent<T: Default>(answer: Result<T, S3Error>) -> Result<T, S3Error> {
+    match answer {
+        Err(error) if matches!(error.http_status, 405 | 501) => Ok(T::default()),
+        answer => answer,
+    }
 }
 
 /// Which key the target's alias stands for; `None` where the store doesn't tell.
@@ -90,16 +89,15 @@ mod tests {
 
     #[test]
     fn trouble_is_no_answer_and_a_refusal_is_not_known() {
-        let answer = |http_status: u16, code: &str| {
-            known::<bool>(Err(S3Error {
-                operation: "GetObjectLockConfiguration",
-                code: code.to_owned(),
-                http_status,
-                message: String::new(),
-                request_id: None,
-                retry_after: None,
-            }))
+        let refused = |http_status: u16, code: &str| S3Error {
+            operation: "GetObjectLockConfiguration",
+            code: code.to_owned(),
+            http_status,
+            message: String::new(),
+            request_id: None,
+            retry_after: None,
         };
+        let answer = |status: u16, code: &str| known::<bool>(Err(refused(status, code)));
         for (status, code) in [
             (403, "AccessDenied"),
             (404, "NoSuchKey"),
@@ -108,6 +106,15 @@ mod tests {
             (200, UNREADABLE_ANSWER),
         ] {
             assert_eq!(answer(status, code), Ok(None), "{code}");
+        }
+        // What there can't be is not unknown; what may not be told is.
+        for (status, code, expected) in [
+            (501, "NotImplemented", Some(false)),
+            (405, "MethodNotAllowed", Some(false)),
+            (403, "AccessDenied", None),
+        ] {
+            let answer = known(or_absent::<bool>(Err(refused(status, code))));
+            assert_eq!(answer, Ok(expected), "{code}");
         }
         for (status, code) in [
             (503, "SlowDown"),

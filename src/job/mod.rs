@@ -8,6 +8,7 @@ mod bucket;
 mod completion;
 mod feed;
 mod open;
+mod preflight;
 mod source;
 mod spec;
 mod trust;
@@ -21,6 +22,7 @@ use rand::rngs::SmallRng;
 use tokio::sync::watch;
 
 use open::Opened;
+use preflight::Rewrites;
 pub use spec::{JobFile, JobSpec};
 
 use crate::bucket::BucketFacts;
@@ -28,7 +30,7 @@ use crate::config::JobConfig;
 use crate::encryption::Target;
 use crate::engine::{self, End, EngineError};
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{Event, Level};
 use crate::exit::Exit;
 use crate::human;
 use crate::journal::{Record, Replay, StateDir, StateError, Writer};
@@ -159,10 +161,10 @@ impl Run<'_> {
             Ok(End::Complete)
         } else {
             let asked = tokio::select! {
-                asked = bucket::ask(self.s3, &job.prepared.bucket, self.emit) => asked.map_err(End::Fault),
+                asked = bucket::ask(self.s3, &job.prepared.bucket) => asked.map_err(End::Fault),
                 () = asked_to_stop(shutdown) => Err(End::Interrupted),
             };
-            match asked {
+            match asked.and_then(|facts| self.preflight(facts, job, &before)) {
                 Err(end) => Ok(end),
                 Ok(facts) => {
                     self.engine(state, job, &before, &mut journal, &facts, shutdown)
@@ -216,6 +218,48 @@ impl Run<'_> {
                 message: "S3 does not show an object's encryption context: what is under the key already is skipped, \
                           whatever its context is",
             });
+        }
+    }
+
+    /// Tells what the job will set off in its bucket, or run into.
+    ///
+    /// # Errors
+    /// The end of a job that would fail with every object.
+    fn preflight(
+        &self,
+        facts: BucketFacts,
+        job: &JobFile,
+        before: &Replay,
+    ) -> Result<BucketFacts, End> {
+        let mut target = self.config.target.clone();
+        if let Target::SseKms(kms) | Target::DsseKms(kms) = &mut target {
+            kms.resolved = before.resolved_key.clone();
+        }
+        let rewriting = &self.config.rewriting;
+        let rewrites = Rewrites {
+            rows: job.prepared.rows,
+            method: rewriting.rules.method,
+            delete_superseded: rewriting.delete_superseded,
+            allowed: &rewriting.rules.allowed,
+        };
+        let findings = preflight::findings(&facts, &target, &rewrites);
+        for finding in &findings {
+            (self.emit)(Event::Finding {
+                level: finding.level,
+                code: finding.code,
+                message: &finding.message,
+            });
+        }
+        match findings
+            .into_iter()
+            .find(|finding| finding.level == Level::Stop)
+        {
+            Some(stop) => Err(End::Stopped(
+                Error::new(Exit::JobFailed, stop.message).hint(
+                    "this run has changed nothing; remove the cause, then the same command goes on",
+                ),
+            )),
+            None => Ok(facts),
         }
     }
 

@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::{
 };
 use tokio::time::Instant;
 
-use crate::event::Event;
+use crate::event::{self, Event};
 use crate::outcome::{FAILURE_CODES_MAX, OTHER_CODES, Tally, TaskOutcome};
 use crate::pace::Pace;
 use table::{Kind, Metric, RunState};
@@ -105,7 +105,15 @@ impl Metrics {
             Event::Settled { outcome, .. } => self.settle(outcome, now),
             Event::Draining { .. } => self.enter(RunState::Draining),
             Event::Heartbeat => {}
-            Event::Warning { .. } => self.count(&table::WARNINGS, &[]),
+            Event::Warning { .. }
+            | Event::Finding {
+                level: event::Level::Stop | event::Level::Warning,
+                ..
+            } => self.count(&table::WARNINGS, &[]),
+            Event::Finding {
+                level: event::Level::Note,
+                ..
+            } => {}
             Event::Finished => self.finish(),
         }
     }

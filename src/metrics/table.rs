@@ -285,12 +285,12 @@ pub const OBJECTS_FOUND: Metric = Metric::counter(
     &[MODE],
     "Objects looked at, by the encryption they were found under.",
 );
-/// Findings.
+/// Warnings, and findings that are no mere notes.
 pub const WARNINGS: Metric = Metric::counter(
     "reseal_warnings_total",
     Unit::Count,
     &[],
-    "Findings that the operator should know of; each is in the log.",
+    "Warnings that the operator should know of; each is in the log.",
 );
 /// Tasks in flight.
 pub const TASKS_IN_FLIGHT: Metric = Metric::gauge(

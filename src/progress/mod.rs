@@ -14,7 +14,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio::time::Instant;
 
-use crate::event::Event;
+use crate::event::{Event, Level};
 use view::View;
 
 /// One progress line in so much time, where there is no terminal.
@@ -83,11 +83,15 @@ impl Progress {
     }
 
     fn on_at(&mut self, event: &Event<'_>, now: Instant) {
-        let is_warning = matches!(event, Event::Warning { .. });
+        let level = match event {
+            Event::Warning { .. } => Some(Level::Warning),
+            Event::Finding { level, .. } => Some(*level),
+            _ => None,
+        };
         // The bar's thread asks for the view while it holds the bar: never touch the bar while holding the view.
         let notice = self.view().on(event, now);
         if let Some(notice) = notice {
-            self.tell(&notice, is_warning);
+            self.tell(&notice, level);
         }
         let is_line_due = match &mut self.shown {
             Shown::Log(due) => due.is_due(event, now),
@@ -107,11 +111,12 @@ impl Progress {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, line: &str, is_warning: bool) {
-        match &self.shown {
-            Shown::Bar(bar) if is_warning => bar.println(format!("warning: {line}")),
-            Shown::Bar(bar) => bar.println(line),
-            Shown::Log(_) | Shown::None => tracing::warn!("{line}"),
+    fn tell(&self, line: &str, level: Option<Level>) {
+        match (&self.shown, level) {
+            (Shown::Bar(bar), Some(level)) => bar.println(format!("{}: {line}", level.name())),
+            (Shown::Bar(bar), None) => bar.println(line),
+            (Shown::Log(_) | Shown::None, Some(Level::Note)) => tracing::info!("{line}"),
+            (Shown::Log(_) | Shown::None, _) => tracing::warn!("{line}"),
         }
     }
 

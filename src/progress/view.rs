@@ -68,6 +68,10 @@ impl View {
                 self.warnings += 1;
                 return self.warning_line(message);
             }
+            // Told once in a run, so that none is hidden behind warnings.
+            Event::Finding { message, .. } => {
+                return Some(human::sanitize(message, 10 * TEXT_CHARS_MAX));
+            }
             Event::Finished => self.phase = Phase::Finished,
             Event::Found { .. } | Event::Request { .. } | Event::Heartbeat => {}
         }
@@ -166,6 +170,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::event::Level;
     use crate::outcome::{SkipReason, Tally};
 
     fn failed(code: &str, message: &str) -> TaskOutcome {
@@ -237,6 +242,20 @@ mod tests {
             "failed: a\\u{1b}[2Jb\\r\\n: Access\\u{1b}Denied (403): no\\nway"
         );
         assert!(told[10].contains("report"), "{told:?}");
+    }
+
+    #[test]
+    fn findings_are_told_whatever_warnings_there_were() {
+        let (mut view, now) = (View::default(), Instant::now());
+        let warning = Event::Warning { message: "odd" };
+        (0..1_000).for_each(|_| drop(view.on(&warning, now)));
+        let finding = Event::Finding {
+            level: Level::Note,
+            code: "replicas-stay",
+            message: "rule\u{1b}: replicas keep theirs",
+        };
+        let told = view.on(&finding, now);
+        assert_eq!(told.as_deref(), Some("rule\\u{1b}: replicas keep theirs"));
     }
 
     #[test]

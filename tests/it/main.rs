@@ -12,6 +12,7 @@ mod faults;
 mod modes;
 mod moto;
 mod operators;
+mod preflight;
 mod probe;
 mod readme;
 mod requests;
