@@ -264,6 +264,7 @@ fn subresource(parameter: &str, has_key: bool) -> Option<&'static str> {
         "tagging" => "TAGGING",
         "encryption" if has_key => "OBJECT_ENCRYPTION",
         "encryption" => "ENCRYPTION",
+        "annotation" => "OBJECT_ANNOTATION",
         "attributes" => "OBJECT_ATTRIBUTES",
         "retention" => "OBJECT_RETENTION",
         "restore" => "OBJECT_RESTORE",

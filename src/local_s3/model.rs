@@ -481,6 +481,18 @@ pub struct Properties {
     /// Until when an archived object can be read; `None` when nobody has restored it.
     #[serde(default)]
     pub restored_until: Option<Moment>,
+    /// Annotations by name.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, Annotation>,
+}
+
+/// A text that was put beside an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// The text.
+    pub payload: String,
+    /// When it was put.
+    pub last_modified: Moment,
 }
 
 /// The storage class of an object that asked for none.
@@ -497,6 +509,7 @@ impl Default for Properties {
             acl: Acl::private(),
             lock: Lock::default(),
             restored_until: None,
+            annotations: BTreeMap::new(),
         }
     }
 }

@@ -23,7 +23,7 @@ use super::access_log::{ACCESS_LOG_FILE, AccessLog, Counted};
 use super::connections;
 use super::credentials::{CREDENTIALS_FILE, Credentials};
 use super::front::{Front, LocalHost, SignedOnly};
-use super::service::{EncryptionRoute, Service};
+use super::service::{Routes, Service};
 use super::store::{Store, StoreError};
 use super::vault::{Vault, VaultError};
 
@@ -135,7 +135,7 @@ impl LocalS3 {
         let store = Store::open(&options.data)?;
         let vault = Vault::open(&options.data)?;
         let service = Service::new(store, vault, &options.region);
-        let route = EncryptionRoute::new(service.clone());
+        let route = Routes::new(&service);
         Self::serve_service(options, service, route)
     }
 

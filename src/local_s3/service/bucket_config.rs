@@ -2,7 +2,7 @@
 //! kept are in [`super::bucket_documents`].
 //!
 //! A policy and a public access block are kept and given back; they decide nothing, since there is one
-//! account and no anonymous access. Default encryption is in [`super::encryption_route`].
+//! account and no anonymous access. Default encryption is in [`super::encryptions`].
 
 use hyper::StatusCode;
 use s3s::dto::{

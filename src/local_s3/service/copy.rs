@@ -1,5 +1,7 @@
 //! CopyObject, onto itself too.
 
+use hyper::HeaderMap;
+use hyper::header::HeaderValue;
 use s3s::dto::{
     ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, ETag, MetadataDirective,
     TaggingDirective, Timestamp,
@@ -16,7 +18,10 @@ use super::sse::{show_sse, source_customer_key, sse_headers};
 use super::{Service, blocking};
 use crate::local_s3::conditions::WriteConditions;
 use crate::local_s3::model::{Bucket, ChecksumAlgorithm, Properties};
-use crate::local_s3::vault::Mode;
+use crate::local_s3::vault::{Mode, Want};
+
+/// s3s does not know it.
+const ANNOTATION_DIRECTIVE: &str = "x-amz-object-annotation-directive";
 
 /// Writes an object with the bytes of another, or of itself.
 pub(super) async fn copy_object(
@@ -28,7 +33,7 @@ pub(super) async fn copy_object(
     let config = bucket.config();
     check_key(&input.key)?;
     let sent = sent_properties!(input, req.headers);
-    let directives = Directives::of(input)?;
+    let directives = Directives::of(input, &req.headers)?;
     let sse = sse_headers!(input);
     let want = sse.resolve(&config)?;
     let asked_checksum = input
@@ -47,7 +52,11 @@ pub(super) async fn copy_object(
         check_self_copy(&config, &found, changes)?;
     }
     check_copy_size(found.object().size)?;
-    let properties = directives.properties(&sent, &config, &found)?;
+    let mut properties = directives.properties(&sent, &config, &found)?;
+    if matches!(want, Want::SseC(_)) {
+        // An object under SSE-C has none; that S3 drops them is not documented.
+        properties.annotations.clear();
+    }
     check_write(&conditions, current.as_deref())?;
     let source_keys = found.unseal(service, source_key).await?;
 
@@ -98,10 +107,11 @@ pub(super) async fn copy_object(
 struct Directives {
     replace_metadata: bool,
     replace_tags: bool,
+    exclude_annotations: bool,
 }
 
 impl Directives {
-    fn of(input: &CopyObjectInput) -> S3Result<Self> {
+    fn of(input: &CopyObjectInput, headers: &HeaderMap) -> S3Result<Self> {
         let replace_metadata = match input
             .metadata_directive
             .as_ref()
@@ -120,9 +130,16 @@ impl Directives {
             Some(TaggingDirective::REPLACE) => true,
             Some(_) => return Err(invalid_argument("Unknown tagging directive.")),
         };
+        let annotations = headers.get(ANNOTATION_DIRECTIVE).map(HeaderValue::as_bytes);
+        let exclude_annotations = match annotations {
+            None | Some(b"COPY") => false,
+            Some(b"EXCLUDE") => true,
+            Some(_) => return Err(invalid_argument("Unknown annotation directive.")),
+        };
         Ok(Self {
             replace_metadata,
             replace_tags,
+            exclude_annotations,
         })
     }
 
@@ -141,6 +158,9 @@ impl Directives {
         } else {
             source.tags.clone()
         };
+        if !self.exclude_annotations {
+            properties.annotations = source.annotations.clone();
+        }
         Ok(properties)
     }
 }

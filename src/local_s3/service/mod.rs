@@ -5,6 +5,7 @@
 //! lock of the key, where its conditions are checked once more: that is the check that counts.
 
 mod acl;
+mod annotations;
 mod attributes;
 mod body;
 mod bucket_config;
@@ -14,7 +15,7 @@ mod checksums;
 mod copy;
 mod copy_source;
 mod delete;
-mod encryption_route;
+mod encryptions;
 mod list;
 mod lock;
 mod multipart;
@@ -23,6 +24,7 @@ mod properties;
 mod put;
 mod read;
 mod restore;
+mod routes;
 mod sse;
 mod tagging;
 #[cfg(test)]
@@ -33,7 +35,7 @@ use std::sync::Arc;
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
-pub use encryption_route::EncryptionRoute;
+pub use routes::Routes;
 
 use super::error::with_detail;
 use super::model;

@@ -1,17 +1,15 @@
-//! `?encryption` of objects and buckets, as a route of s3s's.
+//! `?encryption` of objects and buckets.
 //!
 //! s3s 0.14 knows neither UpdateObjectEncryption nor the `BlockedEncryptionTypes` of a bucket's
-//! configuration, so both are read and written here. The signature has been checked when a route is asked.
+//! configuration, so both are read and written here.
 //!
 //! UpdateObjectEncryption wraps the object's data key anew and leaves everything else as it is: version id,
 //! ETag, date, bytes. Its rules: S3 API Reference, UpdateObjectEncryption.
 
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::http::Extensions;
-use hyper::{Method, StatusCode, Uri};
+use hyper::{Method, StatusCode};
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Sha1, Sha256};
-use s3s::route::S3Route;
 use s3s::xml::{DeResult, Deserializer, SerResult, Serializer};
 use s3s::{Body, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
@@ -20,8 +18,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http_body_util::{BodyExt as _, Limited};
 use md5::{Digest as _, Md5};
 
+use super::routes::parameter;
 use super::{Service, blocking, lock, object_version};
-use crate::local_s3::front::{Requester, address, admit};
 use crate::local_s3::model::{DefaultEncryption, Moment, SseAlgorithm};
 use crate::local_s3::vault::Mode;
 
@@ -31,41 +29,34 @@ const DOCUMENT_BYTES_MAX: usize = 64 << 10;
 /// Source: S3 API, SSEKMSEncryption.
 const KEY_ARN_CHARS: std::ops::RangeInclusive<usize> = 20..=2048;
 
+/// The checksums that a document can come with, besides `Content-MD5`.
+const CHECKSUM_HEADERS: [&str; 5] = [
+    "x-amz-checksum-crc32",
+    "x-amz-checksum-crc32c",
+    "x-amz-checksum-sha1",
+    "x-amz-checksum-sha256",
+    "x-amz-checksum-crc64nvme",
+];
+
 const XMLNS: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 /// Answers `GET`, `PUT` and `DELETE` of `/bucket?encryption`, and `PUT` of `/bucket/key?encryption`.
-pub struct EncryptionRoute {
+pub struct Encryptions {
     service: Service,
 }
 
-impl EncryptionRoute {
+impl Encryptions {
     #[must_use]
     pub fn new(service: Service) -> Self {
         Self { service }
     }
-}
 
-#[async_trait::async_trait]
-impl S3Route for EncryptionRoute {
-    fn is_match(&self, method: &Method, uri: &Uri, _: &HeaderMap, _: &mut Extensions) -> bool {
-        let methods = [Method::GET, Method::PUT, Method::DELETE];
-        methods.contains(method) && parameter(uri, "encryption").is_some()
-    }
-
-    async fn check_access(&self, request: &mut S3Request<Body>) -> S3Result {
-        admit(request.credentials.as_ref(), &request.headers)?;
-        if let (Some(credentials), Some(requester)) =
-            (&request.credentials, request.extensions.get::<Requester>())
-        {
-            requester.note(&credentials.access_key);
-        }
-        Ok(())
-    }
-
-    async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
-        let host = request.headers.get(header::HOST);
-        let host = host.and_then(|host| host.to_str().ok());
-        let (bucket, key) = address(host, request.uri.path());
+    pub(super) async fn answer(
+        &self,
+        request: S3Request<Body>,
+        bucket: String,
+        key: String,
+    ) -> S3Result<S3Response<Body>> {
         match (&request.method, key.is_empty()) {
             (&Method::PUT, false) => self.update_object_encryption(request, bucket, key).await,
             (&Method::PUT, true) => self.put_bucket_encryption(request, bucket).await,
@@ -74,9 +65,7 @@ impl S3Route for EncryptionRoute {
             _ => Err(s3_error!(MethodNotAllowed)),
         }
     }
-}
 
-impl EncryptionRoute {
     async fn update_object_encryption(
         &self,
         request: S3Request<Body>,
@@ -91,7 +80,7 @@ impl EncryptionRoute {
         let version_id = parameter(&request.uri, "versionId");
         let version_id = object_version::parse_version_id(version_id.as_deref())?;
         let (headers, body) = (request.headers, request.input);
-        let document = whole_body(&headers, body).await?;
+        let document = whole_document(&headers, body).await?;
         let wanted = SseKms::read(&document)?;
         let bucket = self.service.bucket(&bucket_name)?;
         let vault = self.service.vault.clone();
@@ -142,7 +131,7 @@ impl EncryptionRoute {
         request: S3Request<Body>,
         bucket: String,
     ) -> S3Result<S3Response<Body>> {
-        let document = whole_body(&request.headers, request.input).await?;
+        let document = whole_document(&request.headers, request.input).await?;
         let wanted = read_configuration(&document)?;
         self.service
             .change_bucket(&bucket, move |bucket| {
@@ -322,9 +311,26 @@ fn write_configuration<W: std::io::Write>(
     })
 }
 
-/// Reads the body, and checks that it is what was sent: both operations demand a checksum.
-async fn whole_body(headers: &HeaderMap, body: Body) -> S3Result<Vec<u8>> {
-    let document = match Limited::new(body, DOCUMENT_BYTES_MAX).collect().await {
+/// As [`whole_body`], with a checksum: both operations demand one.
+async fn whole_document(headers: &HeaderMap, body: Body) -> S3Result<Vec<u8>> {
+    let has_checksum = headers
+        .keys()
+        .any(|name| name == "content-md5" || CHECKSUM_HEADERS.contains(&name.as_str()));
+    if !has_checksum {
+        return Err(invalid_request(
+            "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
+        ));
+    }
+    whole_body(headers, body, DOCUMENT_BYTES_MAX).await
+}
+
+/// Reads a body whole, and checks that it is what the checksums among its headers say.
+pub(super) async fn whole_body(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+) -> S3Result<Vec<u8>> {
+    let document = match Limited::new(body, bytes_max).collect().await {
         Ok(collected) => collected.to_bytes().to_vec(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             return Err(S3ErrorCode::MaxMessageLengthExceeded.into());
@@ -353,12 +359,7 @@ async fn whole_body(headers: &HeaderMap, body: Body) -> S3Result<Vec<u8>> {
             Some(BASE64.encode(Md5::digest(&document))),
         ),
     ];
-    let mut checked = pairs.iter().filter(|(sent, _)| sent.is_some()).peekable();
-    if checked.peek().is_none() {
-        return Err(invalid_request(
-            "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
-        ));
-    }
+    let mut checked = pairs.iter().filter(|(sent, _)| sent.is_some());
     if checked.any(|(sent, computed)| *sent != computed.as_deref()) {
         return Err(S3ErrorCode::BadDigest.into());
     }
@@ -375,14 +376,6 @@ fn is_sig_v4(request: &S3Request<Body>) -> bool {
         || parameter(&request.uri, "X-Amz-Signature").is_some(),
         |value| value.as_bytes().starts_with(b"AWS4-HMAC-SHA256"),
     )
-}
-
-/// A parameter of the query as it stands there; neither of ours needs decoding.
-fn parameter(uri: &Uri, name: &str) -> Option<String> {
-    let parameters = uri.query().unwrap_or_default().split('&');
-    let pairs = parameters.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let mut named = pairs.filter(|(key, _)| *key == name);
-    named.next().map(|(_, value)| value.to_owned())
 }
 
 fn text(xml: &mut Deserializer<'_>) -> DeResult<String> {
@@ -510,7 +503,7 @@ mod tests {
         let read = |name: &'static str, value: &'static str| async move {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(value));
-            whole_body(&headers, Body::from("hello".to_owned())).await
+            whole_document(&headers, Body::from("hello".to_owned())).await
         };
         assert_eq!(code(read("x-other", "1").await), "InvalidRequest");
         assert_eq!(
@@ -523,5 +516,63 @@ mod tests {
         );
         let md5 = read("content-md5", "XUFAKrxLKna5cZ2REBfFkg==").await;
         assert_eq!(md5.unwrap(), b"hello");
+    }
+
+    /// A bucket that blocks SSE-C takes no such writes; what is under it is read, and copied to another mode.
+    #[tokio::test]
+    async fn blocked_sse_c_is_left_behind() {
+        use crate::local_s3::service::tests::{BUCKET, Fixture, customer_key, read, refused, told};
+        use aws_sdk_s3::types::{
+            BlockedEncryptionTypes, EncryptionType, ServerSideEncryption,
+            ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
+            ServerSideEncryptionRule,
+        };
+        let fixture = Fixture::new().await;
+        let client = &fixture.client;
+        let (key, md5) = customer_key(1);
+        macro_rules! under_sse_c {
+            ($request:expr) => {
+                $request
+                    .sse_customer_algorithm("AES256")
+                    .sse_customer_key(&key)
+                    .sse_customer_key_md5(&md5)
+            };
+        }
+        let put = || under_sse_c!(client.put_object().bucket(BUCKET).key("key")).send();
+        put().await.unwrap();
+
+        let blocked = BlockedEncryptionTypes::builder().encryption_type(EncryptionType::SseC);
+        let default = ServerSideEncryptionByDefault::builder()
+            .sse_algorithm(ServerSideEncryption::Aes256)
+            .build();
+        let rule = ServerSideEncryptionRule::builder()
+            .apply_server_side_encryption_by_default(default.unwrap())
+            .blocked_encryption_types(blocked.build())
+            .build();
+        let wanted = ServerSideEncryptionConfiguration::builder().rules(rule);
+        let configure = client.put_bucket_encryption().bucket(BUCKET);
+        let configure = configure.server_side_encryption_configuration(wanted.build().unwrap());
+        configure.send().await.unwrap();
+        let shown = client.get_bucket_encryption().bucket(BUCKET).send();
+        let shown = shown.await.unwrap().server_side_encryption_configuration;
+        let shown = shown.unwrap().rules()[0].blocked_encryption_types.clone();
+        assert_eq!(shown.unwrap().encryption_type(), [EncryptionType::SseC]);
+
+        let denied = refused(403, "AccessDenied");
+        assert_eq!(told(put().await), denied);
+        let create = client.create_multipart_upload().bucket(BUCKET).key("key");
+        assert_eq!(told(under_sse_c!(create).send().await), denied);
+        let copy = || {
+            let copy = client.copy_object().bucket(BUCKET).key("key");
+            copy.copy_source(format!("{BUCKET}/key"))
+                .copy_source_sse_customer_algorithm("AES256")
+                .copy_source_sse_customer_key(&key)
+                .copy_source_sse_customer_key_md5(&md5)
+        };
+        assert_eq!(told(under_sse_c!(copy()).send().await), denied);
+        let get = under_sse_c!(fixture.get("key"));
+        assert_eq!(read(get).await, b"");
+        copy().send().await.unwrap();
+        assert_eq!(read(fixture.get("key")).await, b"");
     }
 }
