@@ -35,15 +35,17 @@ async fn of_copies(
 ) -> Result<(), Reason> {
     if let Some((seen, stale)) = superseded(scratch, trial, "source").await? {
         let destination = Destination::Etag(&seen.head.etag);
-        let scratch = &*scratch;
-        let copied = ask(|| copy(scratch, trial, &seen, &stale, destination)).await?;
+        let shared = &*scratch;
+        let copied = ask(|| copy(shared, trial, &seen, &stale, destination)).await?;
         profile.source_condition = is_refused(&copied);
+        scratch.saw(&seen.key, copied.ok().flatten());
     }
     if let Some((seen, stale)) = superseded(scratch, trial, "destination").await? {
         let destination = Destination::Etag(&stale);
-        let scratch = &*scratch;
-        let copied = ask(|| copy(scratch, trial, &seen, &seen.head.etag, destination)).await?;
+        let shared = &*scratch;
+        let copied = ask(|| copy(shared, trial, &seen, &seen.head.etag, destination)).await?;
         profile.destination_condition = is_refused(&copied);
+        scratch.saw(&seen.key, copied.ok().flatten());
     }
     Ok(())
 }
@@ -73,7 +75,8 @@ async fn of_parts(
     let destination = Destination::Etag(&stale);
     let completed = ask(|| complete(shared, trial, &seen, &upload, &parts, destination)).await?;
     profile.completion_condition = is_refused(&completed);
-    if completed.is_ok() {
+    if let Ok(version) = completed {
+        scratch.saw(&seen.key, version);
         scratch.completed(&seen.key, &upload);
     }
     Ok(())

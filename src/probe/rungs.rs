@@ -81,7 +81,9 @@ async fn rewrite(
     let etag = &before.head.etag;
     let destination = Destination::Etag(etag);
     if trial.rung != Rung::Multipart {
-        return copy(scratch, trial, before, etag, destination).await;
+        let version = copy(scratch, trial, before, etag, destination).await?;
+        scratch.saw(&before.key, version);
+        return Ok(());
     }
     scratch.begins();
     let upload = create(scratch, trial, before).await?;
@@ -90,19 +92,20 @@ async fn rewrite(
     for number in 1..=trial.parts {
         parts.push(copy_part(scratch, trial, before, &upload, number, etag).await?);
     }
-    complete(scratch, trial, before, &upload, &parts, destination).await?;
+    let version = complete(scratch, trial, before, &upload, &parts, destination).await?;
+    scratch.saw(&before.key, version);
     scratch.completed(&before.key, &upload);
     Ok(())
 }
 
-/// CopyObject of a scratch object onto itself.
+/// CopyObject of a scratch object onto itself. The new version.
 pub(super) async fn copy(
     scratch: &Scratch<'_>,
     trial: Trial<'_>,
     before: &Seen,
     source_etag: &str,
     destination: Destination<'_>,
-) -> Result<(), S3Error> {
+) -> Result<Option<String>, S3Error> {
     let (directive, carry) = match trial.rung {
         Rung::Replace => (Directive::Replace, carry(before)),
         Rung::Copy | Rung::Multipart => (Directive::Copy, Carry::default()),
@@ -119,7 +122,7 @@ pub(super) async fn copy(
         source: SourceCondition::Etag,
         destination,
     };
-    scratch.s3.copy_in_place(copy).await.map(|_| ())
+    Ok(scratch.s3.copy_in_place(copy).await?.version_id)
 }
 
 /// Begins an upload over a scratch object. Its id.
@@ -163,7 +166,7 @@ pub(super) async fn copy_part(
     scratch.s3.copy_part(part).await
 }
 
-/// Puts the parts in the scratch object's place.
+/// Puts the parts in the scratch object's place. The new version.
 pub(super) async fn complete(
     scratch: &Scratch<'_>,
     trial: Trial<'_>,
@@ -171,7 +174,7 @@ pub(super) async fn complete(
     upload_id: &str,
     parts: &[Part],
     destination: Destination<'_>,
-) -> Result<(), S3Error> {
+) -> Result<Option<String>, S3Error> {
     let complete = Complete {
         object: scratch.object(&before.key),
         upload_id,
@@ -181,7 +184,7 @@ pub(super) async fn complete(
         checksum: None,
         size: before.head.size,
     };
-    scratch.s3.complete_upload(complete).await.map(|_| ())
+    Ok(scratch.s3.complete_upload(complete).await?.version_id)
 }
 
 /// The version that was looked at, as requests name a source.

@@ -169,10 +169,7 @@ impl<'a> Scratch<'a> {
             Ok(head) => head,
             Err(refused) => return Ok(Err(refused)),
         };
-        if let Some(version) = &head.version_id {
-            let versions = self.keys.entry(key.to_owned()).or_default();
-            versions.insert(version.clone());
-        }
+        self.saw(key, head.version_id.clone());
         let body = match ask(|| self.s3.read(object, customer_key, None)).await? {
             Ok(body) => body,
             Err(refused) => return Ok(Err(refused)),
@@ -228,6 +225,12 @@ impl<'a> Scratch<'a> {
         }
         let bucket = self.bucket.name.as_str();
         Ok(ask(|| self.s3.versions(bucket, key)).await?.ok())
+    }
+
+    /// Remembers a version of a scratch key.
+    pub(super) fn saw(&mut self, key: &str, version: Option<String>) {
+        let versions = self.keys.entry(key.to_owned()).or_default();
+        versions.extend(version);
     }
 
     /// An upload is about to be begun, and its id may get lost.

@@ -314,6 +314,143 @@ async fn faults_on_the_way_are_not_held_against_the_store() {
     assert!(met > 0, "a fair day");
 }
 
+/// A store in some weather, and everything that a probe towards SSE-KMS finds there.
+async fn try_weather(
+    store: &Store,
+    key: &str,
+    weather: Weather,
+    versioning: Versioning,
+) -> Findings {
+    let proxy = Proxy::before(&store.s3, weather);
+    let keys = store.s3.credentials();
+    let s3 = connect(&proxy.url(), keys.access_key(), keys.secret_key()).await;
+    let target = Target::SseKms(kms(key));
+    let found = try_store(&s3, &facts(versioning), &target).await;
+    found.unwrap_or_else(|error| panic!("{weather:?}: {error}"))
+}
+
+#[tokio::test]
+async fn what_each_store_gets_wrong_is_found() {
+    let store = Store::start().await;
+    let key = store.add_kms_key(None);
+    let modes = [Mode::SseS3, Mode::SseKms, Mode::SseC];
+    let good = StoreProfile {
+        probed: true,
+        rungs: all_by(Some(Rung::Copy), &modes),
+        updates_encryption: true,
+        shows_tag_count: true,
+        ..StoreProfile::documented()
+    };
+    let without_update = StoreProfile {
+        updates_encryption: false,
+        ..good.clone()
+    };
+    for (weather, expected, note) in [
+        (Weather::Fair, good.clone(), ""),
+        (
+            Weather::RefusesSelfCopy,
+            StoreProfile {
+                rungs: all_by(Some(Rung::Replace), &modes),
+                ..good.clone()
+            },
+            "CopyObject onto itself does not hold for objects under SSE-S3, SSE-KMS, SSE-C: CopyObject: HTTP 400",
+        ),
+        (
+            Weather::IgnoresDestination,
+            StoreProfile {
+                destination_condition: false,
+                ..good.clone()
+            },
+            "",
+        ),
+        (
+            Weather::OverwritesOnUpdate,
+            without_update.clone(),
+            "overwrites",
+        ),
+        (Weather::NoUpdate, without_update, "HTTP 501"),
+        (
+            Weather::SilentlyUnencrypted,
+            StoreProfile {
+                rungs: all_by(None, &[Mode::NotSse]),
+                updates_encryption: false,
+                copies_parts: false,
+                source_condition: false,
+                destination_condition: false,
+                part_condition: false,
+                completion_condition: false,
+                ..good.clone()
+            },
+            "the answer says OK, and then HeadObject shows NOT-SSE",
+        ),
+    ] {
+        let found = try_weather(&store, &key, weather, Versioning::Never).await;
+        assert_eq!(found.profile, expected, "{weather:?}: {:?}", found.notes);
+        let said = found.notes.iter().any(|said| said.contains(note));
+        assert_eq!(said, !note.is_empty(), "{weather:?}: {:?}", found.notes);
+        assert_eq!(remains(&store.client).await, Vec::<String>::new());
+    }
+}
+
+/// What is not allowed is said, and what it leaves in doubt is not relied on.
+#[tokio::test]
+async fn what_is_not_allowed_is_said() {
+    let store = Store::start().await;
+    let key = store.add_kms_key(None);
+    set_versioning(&store.client, BucketVersioningStatus::Enabled).await;
+    let enabled = Versioning::Enabled;
+    for (forbidden, note) in [
+        (&["ListObjectVersions", "ListMultipartUploads"][..], ""),
+        (
+            &["GetObjectTagging"],
+            "whether a rewrite keeps tags was not tried",
+        ),
+        (&["UpdateObjectEncryption"], "HTTP 403"),
+        (&["CopyObject"], "HTTP 403"),
+    ] {
+        let weather = Weather::Forbids(forbidden);
+        let found = try_weather(&store, &key, weather, enabled).await;
+        let said = found.notes.iter().any(|said| said.contains(note));
+        assert_eq!(said, !note.is_empty(), "{forbidden:?}: {:?}", found.notes);
+        assert_eq!(
+            remains(&store.client).await,
+            Vec::<String>::new(),
+            "{forbidden:?}"
+        );
+        let profile = found.profile;
+        assert_eq!(
+            profile.updates_encryption,
+            forbidden[0] != "UpdateObjectEncryption"
+        );
+        let copied = profile.rungs[&Mode::SseS3];
+        let expected = match forbidden[0] {
+            "CopyObject" => Rung::Multipart,
+            _ => Rung::Copy,
+        };
+        assert_eq!(copied, Some(expected), "{forbidden:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_can_not_be_removed_is_named() {
+    let store = Store::start().await;
+    let key = store.add_kms_key(None);
+    let weather = Weather::Forbids(&["DeleteObject", "AbortMultipartUpload"]);
+    let found = try_weather(&store, &key, weather, Versioning::Never).await;
+    assert!(found.profile.updates_encryption, "{found:?}");
+    let [note] = &found.notes[..] else {
+        panic!("{:?}", found.notes);
+    };
+    let remains = remains(&store.client).await;
+    assert!(remains.iter().any(|key| key.ends_with("stale-parts")));
+    for key in remains {
+        assert!(
+            key.starts_with(PREFIX) && note.contains(&key),
+            "{key}: {note}"
+        );
+    }
+}
+
 /// moto overwrites what it is asked to update, takes every condition for fulfilled, and has neither DSSE-KMS nor SSE-C.
 #[tokio::test]
 async fn moto_is_seen_through() {
