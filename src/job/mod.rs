@@ -311,7 +311,7 @@ impl Run<'_> {
             emit: self.emit,
             target: RefCell::new(target),
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
-            learnt: Learnt::default(),
+            learnt: Learnt::after(before.checkpoints.values().flatten()),
             draining: watch::Sender::new(false),
             notes,
         };

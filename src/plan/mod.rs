@@ -38,6 +38,7 @@
 
 mod parts;
 mod refusal;
+pub mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -295,7 +296,7 @@ pub fn plan_object(
 }
 
 /// Whether all versions of a key are rewritten together.
-fn restacks(on: Circumstances<'_>) -> bool {
+pub fn restacks(on: Circumstances<'_>) -> bool {
     on.rules.versions == Versions::Restack && on.bucket.versioning != Some(Versioning::Never)
 }
 

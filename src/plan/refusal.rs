@@ -36,7 +36,7 @@ pub enum Refusal {
     KmsContext,
     /// With user metadata that HTTP can't show, and that would have to be sent again.
     MetadataNotShown,
-    /// Its versions can't be put in order again: versioning is suspended.
+    /// Its versions can't be put in order again: versioning is suspended, or not known.
     VersioningSuspended,
     /// It has more versions than are rewritten in one go.
     TooManyVersions,
@@ -132,7 +132,7 @@ impl Refusal {
             ),
             Self::VersioningSuspended => (
                 "VersioningSuspended",
-                "versions can't be put in order again while versioning is suspended",
+                "versions can be put in order again only where versioning is enabled, and known to be (s3:GetBucketVersioning)",
             ),
             Self::TooManyVersions => (
                 "TooManyVersions",

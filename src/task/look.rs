@@ -5,7 +5,7 @@ use crate::encryption::{CustomerKey, Encryption, Mode};
 use crate::event::Operation;
 use crate::object::{ObjectHead, ObjectRef};
 use crate::outcome::{Failure, SkipReason};
-use crate::plan::Started;
+use crate::plan::{self, Started};
 use crate::retry::{self, Verdict};
 use crate::s3::Ask;
 use crate::s3_error::{DELETE_MARKER, S3Error};
@@ -42,12 +42,14 @@ impl<'a> Task<'_, 'a> {
     /// Looks at what the row means: the current version, or the one that it names.
     ///
     /// Our own copy is another version than the row's: after an attempt that may have happened, the current one is looked at first.
+    /// Where all versions are rewritten, a row means its own.
     pub(super) async fn look(&self) -> Result<Look<'a>, Stop> {
         let wanted = self.entry.version_id.as_deref();
         let is_known_noncurrent = self.entry.known.is_latest == Some(false);
+        let target = self.ctx.target.borrow().clone();
+        let restacks = plan::restacks(self.ctx.circumstances(&target));
         if let Some(wanted) = wanted
-            && is_known_noncurrent
-            && self.started == Started::Not
+            && (restacks || (is_known_noncurrent && self.started == Started::Not))
         {
             return self.look_at(Some(wanted)).await;
         }

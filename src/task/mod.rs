@@ -21,9 +21,10 @@ use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 use crate::plan::{self, Circumstances, Plan, RowPlan, Rules, Seen, Started};
 use crate::profile::StoreProfile;
 use crate::retry::{self, Attempts, Verdict};
-use crate::s3::{Directive, S3};
+use crate::s3::{Destination, Directive, S3};
 use crate::s3_error::S3Error;
 use gather::Absent;
+use keys::Keys;
 use look::Look;
 use multipart::{InParts, Uploads};
 pub use notes::{NoNote, Note, Notes};
@@ -32,12 +33,15 @@ use verify::Proof;
 pub use verify::Verify;
 
 mod gather;
+mod keys;
 mod look;
 mod multipart;
 mod notes;
+mod pile;
 mod restack;
 mod rewrite;
 mod row;
+mod supersede;
 mod verify;
 
 /// Between two questions whether refusals without a code are the job's fault: they cost a request each.
@@ -110,6 +114,18 @@ pub struct Learnt {
     in_parts: InParts,
     /// The key that opened the last SSE-C object: most likely it opens the next.
     source_key: Cell<usize>,
+    /// What tasks of the same key know of each other.
+    keys: Keys,
+}
+
+impl Learnt {
+    /// With what the rows have left word of that earlier runs have not settled.
+    pub fn after<'c>(checkpoints: impl IntoIterator<Item = &'c Checkpoint>) -> Self {
+        Self {
+            keys: Keys::after(checkpoints),
+            ..Self::default()
+        }
+    }
 }
 
 impl Context<'_> {
@@ -161,6 +177,10 @@ pub async fn run(ctx: &Context<'_>, entry: &ManifestEntry, start: Start<'_>) -> 
         checkpoints: start.checkpoints,
         uploads: Uploads::of(start.checkpoints),
         attempts: Attempts::default(),
+        superseding: start.checkpoints.iter().rev().find_map(|left| match left {
+            Checkpoint::Superseding { version_id } => Some(version_id.clone()),
+            Checkpoint::Upload { .. } | Checkpoint::Restack { .. } => None,
+        }),
         method: Method::Copy,
         update_refused: false,
         given_up: None,
@@ -186,6 +206,8 @@ struct Task<'c, 'a> {
     checkpoints: &'c [Checkpoint],
     /// Uploads of the row that may be on the store still.
     uploads: Uploads,
+    /// The version that was current before the copy, where it is to be deleted after it.
+    superseding: Option<String>,
     /// The method of the last attempt.
     method: Method,
     /// The store has refused UpdateObjectEncryption for this object.
@@ -225,20 +247,29 @@ impl<'c, 'a> Task<'c, 'a> {
         let row = plan::plan_row(self.entry, self.started, self.ctx.circumstances(&target));
         let mut unseen = match row {
             RowPlan::Skip(reason) => return Err(Stop::Skip(reason)),
-            RowPlan::Restack => return self.restack(&target).await,
-            RowPlan::Unseen(head) if !self.proof.looks() => Some(Look {
-                head: *head,
-                key: None,
-                is_current: true,
-                is_unseen: true,
-            }),
+            RowPlan::Restack => return self.restack(None).await,
+            RowPlan::Look if self.is_restacked() => return Ok(self.restacked()),
+            RowPlan::Unseen(head) if !self.proof.looks() && !self.deletes_superseded() => {
+                Some(Look {
+                    head: *head,
+                    key: None,
+                    is_current: true,
+                    is_unseen: true,
+                })
+            }
             RowPlan::Unseen(_) | RowPlan::Look => None,
         };
         let mut first = true;
         loop {
             let look = match unseen.take() {
                 Some(look) => look,
-                None => self.look().await?,
+                None => match self.look().await {
+                    // Perhaps an earlier run has superseded and deleted it.
+                    Err(Stop::Row(gone)) if gone.http_status == 404 && self.may_be_deleted() => {
+                        return self.restack(Some(gone)).await;
+                    }
+                    look => look?,
+                },
             };
             if std::mem::take(&mut first) {
                 (self.ctx.emit)(Event::Found {
@@ -253,7 +284,7 @@ impl<'c, 'a> Task<'c, 'a> {
 
     /// Plans and rewrites what a look has told; `None` means: look again.
     async fn turn(&mut self, look: &Look<'a>) -> Result<Option<TaskOutcome>, Stop> {
-        let _resolving = self.key_resolver(&look.head).await;
+        let resolving = self.key_resolver(&look.head).await;
         let target = self.ctx.target.borrow().clone();
         let seen = Seen {
             head: &look.head,
@@ -263,8 +294,14 @@ impl<'c, 'a> Task<'c, 'a> {
         let on = self.ctx.circumstances(&target);
         let plan = plan::plan_object(self.entry, seen, self.started, on);
         match plan {
-            Plan::Done => return Ok(Some(self.succeeded(look))),
-            Plan::Skip(reason) => return Err(Stop::Skip(reason)),
+            Plan::Done => {
+                self.delete_superseded(&target, None).await?;
+                return Ok(Some(self.succeeded(look)));
+            }
+            Plan::Skip(reason) => {
+                self.delete_superseded(&target, None).await?;
+                return Err(Stop::Skip(reason));
+            }
             Plan::Refuse(refusal) => return Err(Stop::Row(refusal.to_failure())),
             Plan::UpdateEncryption
             | Plan::CopyInPlace { .. }
@@ -275,9 +312,14 @@ impl<'c, 'a> Task<'c, 'a> {
             return Err(Stop::Row(failure));
         }
         if plan == Plan::Restack {
-            return self.restack(&target).await.map(Some);
+            // It asks itself, for each version.
+            drop(resolving);
+            return self.restack(None).await.map(Some);
         }
         let before = self.evidence(look).await?;
+        if plan != Plan::UpdateEncryption {
+            self.note_superseding(look).await?;
+        }
         let written = match plan {
             Plan::UpdateEncryption => self.update(look, &target).await?,
             Plan::CopyInPlace { resend } => {
@@ -291,7 +333,9 @@ impl<'c, 'a> Task<'c, 'a> {
             }
             Plan::MultipartCopy => {
                 let carry = self.gather(look, &target, true, true).await?;
-                self.copy_in_parts(look, &target, &carry).await?
+                let destination = Destination::Etag(&look.head.etag);
+                self.copy_in_parts(look, &target, &carry, destination)
+                    .await?
             }
             Plan::Done | Plan::Skip(_) | Plan::Refuse(_) | Plan::Restack => {
                 unreachable!("returned above")
@@ -304,6 +348,9 @@ impl<'c, 'a> Task<'c, 'a> {
             && !self.verify(before, &target, &written).await?
         {
             return self.changed_meanwhile(look, &target).await.map(|()| None);
+        }
+        if plan != Plan::UpdateEncryption {
+            self.delete_superseded(&target, Some(&written)).await?;
         }
         Ok(Some(self.succeeded(look)))
     }

@@ -30,10 +30,9 @@ impl<'a> Task<'_, 'a> {
         let ctx = self.ctx;
         let kms = target.kms().expect("the plan updates to SSE-KMS only");
         let arn = kms.full_arn().expect("the plan updates to a full ARN only");
-        let version_id = match self.entry.version_id {
-            Some(_) => look.head.version_id.as_deref(),
-            None => None,
-        };
+        // The current one is named where the row names it; any other one always.
+        let is_named = self.entry.version_id.is_some() || !look.is_current;
+        let version_id = look.head.version_id.as_deref().filter(|_| is_named);
         loop {
             ctx.unless_drained(ctx.limiter.write()).await?;
             let object = self.object(version_id);

@@ -48,6 +48,8 @@ struct Rewrite<'r, 'a> {
     look: &'r Look<'a>,
     target: &'r Target,
     carry: &'r Carry,
+    /// What must be in the object's place when the parts come there.
+    destination: Destination<'r>,
     layout: Layout,
     /// Whether the parts are those that the object was uploaded in.
     same_parts: bool,
@@ -64,6 +66,7 @@ impl<'r, 'a> Rewrite<'r, 'a> {
         look: &'r Look<'a>,
         target: &'r Target,
         carry: &'r Carry,
+        destination: Destination<'r>,
         source: Source,
         part_bytes: Option<u64>,
     ) -> Self {
@@ -76,6 +79,7 @@ impl<'r, 'a> Rewrite<'r, 'a> {
             look,
             target,
             carry,
+            destination,
             layout,
             same_parts,
             checksum: (algorithm.to_owned(), kind),
@@ -115,17 +119,19 @@ fn fingerprint(look: &Look<'_>, carry: &Carry) -> u64 {
 }
 
 impl<'a> Task<'_, 'a> {
-    /// Copies the object onto itself in parts; `None` means: look again.
+    /// Copies the version that was looked at onto its key in parts; `None` means: look again. `destination`: what must be in that
+    /// place still.
     pub(super) async fn copy_in_parts(
         &mut self,
         look: &Look<'a>,
         target: &Target,
         carry: &Carry,
+        destination: Destination<'_>,
     ) -> Result<Option<Written>, Stop> {
         self.method = Method::MultipartCopy;
         let source = self.source(look).await?;
         let part_bytes = self.ctx.settings.part_bytes;
-        let rewrite = Rewrite::new(look, target, carry, source, part_bytes);
+        let rewrite = Rewrite::new(look, target, carry, destination, source, part_bytes);
         let (upload_id, have) = match self.resume(&rewrite).await? {
             Some(found) => found,
             None => match self.create(&rewrite).await? {
@@ -225,7 +231,7 @@ impl<'a> Task<'_, 'a> {
                 object: self.object(None),
                 upload_id,
                 parts,
-                destination: Destination::Etag(&look.head.etag),
+                destination: rewrite.destination,
                 target: rewrite.target,
                 checksum,
                 size: rewrite.layout.size(),
