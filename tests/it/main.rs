@@ -16,4 +16,5 @@ mod preflight;
 mod probe;
 mod readme;
 mod requests;
+mod requests_each;
 mod support;
