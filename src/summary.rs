@@ -73,6 +73,8 @@ pub struct Summary {
     pub findings: Vec<Finding>,
     /// Path or URL of the report's `manifest.json`, when one was written.
     pub report: Option<String>,
+    /// Path or URL of the manifest of rows that wait for a restore, when there are any and the report was written.
+    pub needs_restore: Option<String>,
 }
 
 /// Counts a run's events for its [`Summary`].
@@ -180,6 +182,7 @@ impl Collector {
             failures: tally.failed.clone(),
             findings: self.findings.clone(),
             report,
+            needs_restore: None,
         }
     }
 }
@@ -255,6 +258,9 @@ impl Summary {
         }
         if let Some(report) = &self.report {
             lines.push(("report", human::sanitize(report, usize::MAX)));
+        }
+        if let Some(manifest) = &self.needs_restore {
+            lines.push(("needs restore", human::sanitize(manifest, usize::MAX)));
         }
         lines
     }
@@ -406,6 +412,7 @@ mod tests {
             "methods": {"copy": 3}, "skips": {"delete-marker": 1},
             "failures": {"AccessDenied": 2, "NoSuchKey": 1},
             "findings": [{"code": "replicas-stay", "level": "note", "message": "replicas keep theirs"}], "report": null,
+            "needs_restore": null,
         });
         assert_eq!(json, expected);
         assert_eq!(summary.remaining(), 3);
@@ -417,6 +424,7 @@ mod tests {
         let report = Some("out/job-f00d/manifest.json".to_owned());
         let mut summary = collector().summary("f00d", "sse-kms", Exit::Interrupted, report);
         summary.elapsed_seconds = 2.0;
+        summary.needs_restore = Some("out/job-f00d/needs-restore.csv".to_owned());
         let expected = "\
 job           f00d
 status        interrupted
@@ -433,6 +441,7 @@ time          2.0s, 2.0 rows/s
 requests      2 (CopyObject 2)
 retries       1, throttled 1x
 report        out/job-f00d/manifest.json
+needs restore out/job-f00d/needs-restore.csv
 note: replicas keep theirs
 hint: 3 rows not settled yet; the same command continues
 ";

@@ -9,13 +9,24 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::journal::Outcomes;
 use crate::manifest::{Prepared, RowReader};
+use crate::outcome::TaskOutcome;
+use crate::plan::NEEDS_RESTORE;
 use crate::report::{Destination, Report, ReportWriter, Scope};
 use crate::s3::S3;
 
 /// The folder in the state for a report that is uploaded, and for one that nobody wanted elsewhere.
 const FOLDER: &str = "report";
 
-/// Writes the report of everything that is settled, and returns where its `manifest.json` is.
+/// Where a report is: paths, or URLs in S3.
+#[derive(Debug)]
+pub struct Written {
+    /// Its `manifest.json`.
+    pub manifest: String,
+    /// The manifest of the rows that wait for a restore, where there are any.
+    pub needs_restore: Option<String>,
+}
+
+/// Writes the report of everything that is settled.
 ///
 /// # Errors
 /// The manifest or the journal can't be read, the report can't be written.
@@ -25,7 +36,7 @@ pub async fn write(
     job: &JobFile,
     scope: Scope,
     to: Option<&Location>,
-) -> Result<String, Error> {
+) -> Result<Written, Error> {
     let mut paths = Vec::new();
     for (index, part) in job.parts.iter().enumerate() {
         paths.push(local_part(s3, part, index, state).await?);
@@ -60,8 +71,13 @@ pub async fn write(
         .await??
     };
     let Destination::S3 { bucket, prefix } = destination else {
-        return Ok(report.manifest_path.display().to_string());
+        let needs_restore = report.needs_restore;
+        return Ok(Written {
+            manifest: report.manifest_path.display().to_string(),
+            needs_restore: needs_restore.map(|file| file.path.display().to_string()),
+        });
     };
+    let url = |name: &str| format!("s3://{bucket}/{prefix}{name}");
     let mut last = String::new();
     for file in &report.files {
         let key = format!("{prefix}{}", file.name);
@@ -75,9 +91,12 @@ pub async fn write(
                     report.manifest_path.display()
                 )),
             })?;
-        last = format!("s3://{bucket}/{key}");
+        last = url(&file.name);
     }
-    Ok(last)
+    Ok(Written {
+        manifest: last,
+        needs_restore: report.needs_restore.map(|file| url(&file.name)),
+    })
 }
 
 fn fold(
@@ -92,15 +111,20 @@ fn fold(
     let unwritable =
         |error: crate::report::ReportError| Error::new(Exit::Internal, error.to_string());
     let mut outcomes = Outcomes::open(state, job_id)?;
-    let mut writer = ReportWriter::create(root, job_id, &prepared.bucket, scope, destination)
+    let with_versions = prepared.schema.names_versions();
+    let bucket = &prepared.bucket;
+    let mut writer = ReportWriter::create(root, job_id, bucket, with_versions, scope, destination)
         .map_err(unwritable)?;
     for (index, path) in parts.iter().enumerate() {
         for entry in RowReader::open(path, prepared, index)? {
             let entry = entry?;
-            if let Some(outcome) = outcomes.of(entry.row)? {
-                writer
-                    .row(&entry.key, entry.version_id.as_deref(), &outcome)
-                    .map_err(unwritable)?;
+            let Some(outcome) = outcomes.of(entry.row)? else {
+                continue;
+            };
+            let (key, version_id) = (&entry.key, entry.version_id.as_deref());
+            writer.row(key, version_id, &outcome).map_err(unwritable)?;
+            if matches!(&outcome, TaskOutcome::Failed(failure) if failure.code == NEEDS_RESTORE) {
+                writer.needs_restore(key, version_id).map_err(unwritable)?;
             }
         }
     }

@@ -21,6 +21,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::sync::watch;
 
+use completion::Written;
 use open::Opened;
 use preflight::Rewrites;
 pub use spec::{JobFile, JobSpec};
@@ -98,7 +99,7 @@ pub async fn run(
     let mut report = None;
     if exit != Exit::Interrupted {
         match with_heartbeat(run.report(&state, &job, scope, &mut shutdown), &emit).await {
-            Ok(manifest) => report = Some(manifest),
+            Ok(written) => report = Some(written),
             // What made the job fail is the news then.
             Err(_) if error.is_some() => {}
             Err(unwritten) => {
@@ -111,11 +112,16 @@ pub async fn run(
         source::forget_copies(state.path(), &job.parts);
     }
     emit(Event::Finished);
-    let summary =
-        listeners
+    let (report, needs_restore) = report.map_or((None, None), |written| {
+        (Some(written.manifest), written.needs_restore)
+    });
+    let summary = Summary {
+        needs_restore,
+        ..listeners
             .borrow()
             .collector
-            .summary(&job.job_id, config.target.name(), exit, report);
+            .summary(&job.job_id, config.target.name(), exit, report)
+    };
     if config.metrics_listen.is_some() && exit != Exit::Interrupted {
         tokio::select! {
             () = tokio::time::sleep(config.metrics_linger) => {}
@@ -383,7 +389,7 @@ impl Run<'_> {
         job: &JobFile,
         scope: Scope,
         shutdown: &mut Shutdown,
-    ) -> Result<String, Error> {
+    ) -> Result<Written, Error> {
         let to = self.config.report.as_ref();
         tokio::select! {
             written = completion::write(self.s3, state.path(), job, scope, to) => written,

@@ -122,6 +122,11 @@ impl Schema {
         self.columns.contains(&Column::IsLatest)
     }
 
+    /// Whether its rows can name versions.
+    pub fn names_versions(&self) -> bool {
+        self.columns.contains(&Column::VersionId)
+    }
+
     fn position(&self, wanted: Column) -> Option<usize> {
         self.columns.iter().position(|&column| column == wanted)
     }

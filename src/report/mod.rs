@@ -5,12 +5,16 @@
 //! <root>/job-<id>/manifest.json.md5        its MD5 in hex
 //! <root>/job-<id>/results/<40 hex>.csv     the rows that succeeded (skipped ones among them)
 //! <root>/job-<id>/results/<40 hex>.csv     the rows that failed
+//! <root>/job-<id>/needs-restore.csv        those of them that wait for a restore, where there are any: ours, S3 has none
 //! ```
 //!
 //! Columns are `Bucket, Key, VersionId, TaskStatus, HTTPStatusCode, ErrorCode, ResultMessage`. `ReportSchema` in
 //! `manifest.json` names the last but two in the other order: so does S3's, and the rows that it writes are as ours.
 //! Keys are URL-encoded as in S3's manifests. Names are derived from the job, so writing a report again
 //! overwrites it with the same content but the date. Nothing is kept in memory but buffers.
+//!
+//! `needs-restore.csv` is a manifest: bucket, key and, where the job's manifest has such a column, version id. S3 Batch Operations'
+//! restore takes it, and so does a next run.
 //! Source: S3 User Guide, "Examples: S3 Batch Operations completion reports".
 
 use std::fs::{self, File};
@@ -33,6 +37,8 @@ const FORMAT: &str = "Report_CSV_20180820";
 const SCHEMA: &str = "Bucket, Key, VersionId, TaskStatus, ErrorCode, HTTPStatusCode, ResultMessage";
 /// Hex digits in the name of a result file, as S3 has them.
 const RESULT_NAME_HEX: usize = 40;
+/// The manifest of rows that wait for a restore.
+const NEEDS_RESTORE: &str = "needs-restore.csv";
 /// Buffer before each result file.
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -83,6 +89,8 @@ pub struct Report {
     pub manifest_path: PathBuf,
     /// Every file, in the order in which they should be published: `manifest.json` is the last.
     pub files: Vec<ReportFile>,
+    /// The manifest of the rows that wait for a restore, where there are any.
+    pub needs_restore: Option<ReportFile>,
 }
 
 /// One file of a report.
@@ -103,11 +111,13 @@ pub struct ReportWriter {
     destination: Destination,
     succeeded: Results,
     failed: Results,
+    needs_restore: Results,
+    with_versions: bool,
 }
 
 impl ReportWriter {
     /// Begins the report of job `job_id` over objects of `bucket`. An earlier report of the job stays until
-    /// [`finish`](Self::finish).
+    /// [`finish`](Self::finish). `with_versions`: the job's manifest has a column for them.
     ///
     /// # Errors
     /// The directories can't be made.
@@ -115,15 +125,19 @@ impl ReportWriter {
         root: &Path,
         job_id: &str,
         bucket: &str,
+        with_versions: bool,
         scope: Scope,
         destination: Destination,
     ) -> Result<Self, ReportError> {
         let job = format!("job-{job_id}");
-        let results = root.join(&job).join("results");
+        let folder = root.join(&job);
+        let results = folder.join("results");
         fs::create_dir_all(&results).map_err(failed_at(&results))?;
         Ok(Self {
             succeeded: Results::new(&results, &job, "succeeded"),
             failed: Results::new(&results, &job, "failed"),
+            needs_restore: Results::named(&folder, NEEDS_RESTORE.to_owned(), "failed"),
+            with_versions,
             root: root.to_owned(),
             job,
             bucket: bucket.to_owned(),
@@ -167,7 +181,7 @@ impl ReportWriter {
                 reason.message().to_owned(),
             ),
         };
-        results.row([
+        results.row(&[
             &self.bucket,
             &encode_key(key),
             version_id.unwrap_or_default(),
@@ -176,6 +190,22 @@ impl ReportWriter {
             &code,
             &message,
         ])
+    }
+
+    /// Adds a row to the manifest of those that wait for a restore.
+    ///
+    /// # Errors
+    /// As [`row`](Self::row).
+    pub fn needs_restore(
+        &mut self,
+        key: &str,
+        version_id: Option<&str>,
+    ) -> Result<(), ReportError> {
+        let key = encode_key(key);
+        let fields = [&self.bucket, key.as_str(), version_id.unwrap_or_default()];
+        // Every row has as many columns, or S3 refuses the manifest.
+        let columns = if self.with_versions { 3 } else { 2 };
+        self.needs_restore.row(&fields[..columns])
     }
 
     /// Puts everything in its place, `manifest.json` last.
@@ -187,6 +217,7 @@ impl ReportWriter {
         let manifest_path = folder.join("manifest.json");
         let md5_path = folder.join("manifest.json.md5");
         let (succeeded, failed) = (self.succeeded.close()?, self.failed.close()?);
+        let needs_restore = self.needs_restore.close()?;
         // A manifest must never name a file of another writing.
         remove(&manifest_path)?;
         remove(&md5_path)?;
@@ -212,6 +243,11 @@ impl ReportWriter {
                 path: closed.path,
             });
         }
+        let needs_restore = needs_restore.publish()?.map(|_| ReportFile {
+            name: format!("{}/{NEEDS_RESTORE}", self.job),
+            path: needs_restore.path,
+        });
+        files.extend(needs_restore.clone());
         let manifest = manifest_json(results);
         write_whole(&md5_path, hex(&Md5::digest(&manifest)).as_bytes())?;
         write_whole(&manifest_path, &manifest)?;
@@ -225,6 +261,7 @@ impl ReportWriter {
         Ok(Report {
             manifest_path,
             files,
+            needs_restore,
         })
     }
 }
@@ -279,6 +316,10 @@ impl Results {
     fn new(folder: &Path, job: &str, status: &'static str) -> Self {
         let name = hex(&Sha256::digest(format!("reseal report\n{job}\n{status}")));
         let file_name = format!("{}.csv", &name[..RESULT_NAME_HEX]);
+        Self::named(folder, file_name, status)
+    }
+
+    fn named(folder: &Path, file_name: String, status: &'static str) -> Self {
         Self {
             status,
             path: folder.join(&file_name),
@@ -288,7 +329,7 @@ impl Results {
         }
     }
 
-    fn row(&mut self, fields: [&str; 7]) -> Result<(), ReportError> {
+    fn row(&mut self, fields: &[&str]) -> Result<(), ReportError> {
         if self.csv.is_none() {
             let file = File::create(&self.partial).map_err(failed_at(&self.partial))?;
             let hashed = Hashed {

@@ -21,7 +21,7 @@ fn failed(code: &str, http_status: u16, message: &str) -> TaskOutcome {
 /// Writes a report of three kinds of rows.
 fn write(root: &Path, scope: Scope, destination: Destination) -> Report {
     let mut report =
-        ReportWriter::create(root, "f00d", "photos", scope, destination).expect("create");
+        ReportWriter::create(root, "f00d", "photos", true, scope, destination).expect("create");
     let rows = [
         ("a b/é~.jpg", Some("v1"), COPIED),
         (
@@ -157,6 +157,7 @@ fn until_it_is_finished_the_earlier_report_stands() {
         root.path(),
         "f00d",
         "photos",
+        false,
         Scope::All,
         Destination::Directory,
     )
@@ -172,14 +173,66 @@ fn until_it_is_finished_the_earlier_report_stands() {
 }
 
 #[test]
+fn what_waits_for_a_restore_is_a_manifest() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let path = root.path().join("job-f00d/needs-restore.csv");
+    let write = |with_versions, rows: &[(&str, Option<&str>)]| {
+        let (scope, to) = (Scope::Failed, Destination::Directory);
+        let mut report =
+            ReportWriter::create(root.path(), "f00d", "photos", with_versions, scope, to)
+                .expect("create");
+        for (key, version) in rows {
+            report
+                .row(key, *version, &failed("NeedsRestore", 0, ""))
+                .expect("row");
+            report.needs_restore(key, *version).expect("row");
+        }
+        report.finish().expect("finish")
+    };
+    let report = write(true, &[("a b/é,.jpg", Some("v1")), ("current", None)]);
+    let written = fs::read_to_string(&path).expect("the file");
+    assert_eq!(written, "photos,a+b/%C3%A9%2C.jpg,v1\nphotos,current,\n");
+    let names: Vec<_> = report.files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(
+        names[1..],
+        [
+            "job-f00d/needs-restore.csv",
+            "job-f00d/manifest.json.md5",
+            "job-f00d/manifest.json"
+        ]
+    );
+    assert_eq!(
+        report.needs_restore.map(|file| file.path),
+        Some(path.clone())
+    );
+    // S3's own manifest lists results only.
+    let listed = fs::read_to_string(&report.manifest_path).expect("manifest.json");
+    assert!(!listed.contains("needs-restore"), "{listed}");
+
+    write(false, &[("plain", None)]);
+    let written = fs::read_to_string(&path).expect("the file");
+    assert_eq!(written, "photos,plain\n");
+    let report = write(false, &[]);
+    assert_eq!(report.needs_restore, None);
+    assert!(!path.exists(), "nothing waits any more");
+}
+
+#[test]
 fn what_cannot_be_written_is_named() {
     let root = tempfile::tempdir().expect("tempdir");
     let file = root.path().join("file");
     fs::write(&file, "").expect("write");
-    let error = ReportWriter::create(&file, "f00d", "b", Scope::All, Destination::Directory)
-        .err()
-        .expect("a file is no directory")
-        .to_string();
+    let error = ReportWriter::create(
+        &file,
+        "f00d",
+        "b",
+        false,
+        Scope::All,
+        Destination::Directory,
+    )
+    .err()
+    .expect("a file is no directory")
+    .to_string();
     assert!(error.contains("job-f00d"), "{error}");
 }
 

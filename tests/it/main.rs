@@ -1,6 +1,7 @@
 //! Everything that is tested through the library's front or over files of the repository, as one binary.
 
 mod answers;
+mod archived;
 mod bad_input;
 mod closure;
 mod commands;
