@@ -58,6 +58,7 @@ impl S3 {
     /// What the store answered; [`TOO_MANY_VERSIONS`].
     pub async fn versions(&self, bucket: &str, key: &str) -> Result<Vec<Version>, S3Error> {
         let operation = Operation::ListObjectVersions.name();
+        let unordered = || unreadable(operation, "a listing whose order can't be told");
         let mut all = Vec::new();
         let (mut key_marker, mut version_marker) = (None, None);
         for _ in 0..PAGES_MAX {
@@ -74,8 +75,7 @@ impl S3 {
                 .customize()
                 .interceptor(order.clone());
             let page = answer(VERSIONS_TIMEOUT, operation, request.send()).await?;
-            let listed = in_document_order(key, &page, &order.take())
-                .ok_or_else(|| unreadable(operation, "a listing whose order can't be told"))?;
+            let listed = in_document_order(key, &page, &order.take()).ok_or_else(unordered)?;
             let last = listed.is_empty() || page.is_truncated() != Some(true);
             all.extend(listed);
             if all.len() > VERSIONS_MAX {
@@ -96,7 +96,7 @@ impl S3 {
                 ));
             }
         }
-        Ok(newest_first(all))
+        newest_first(all).ok_or_else(unordered)
     }
 
     /// DeleteObject without a version: puts a delete marker on top, and tells its version. In a bucket without versioning it
@@ -185,8 +185,9 @@ fn in_document_order(
 }
 
 /// S3 lists versions and delete markers as they came, newest first. Other stores list all versions and then all markers: their
-/// dates have to tell. Dates alone would not do, because an upload in parts bears the date of its beginning.
-fn newest_first(mut all: Vec<Listed>) -> Vec<Version> {
+/// dates have to tell. Dates alone would not do, because an upload in parts bears the date of its beginning. `None` where they have
+/// to and don't: a version and a delete marker of the same date.
+fn newest_first(mut all: Vec<Listed>) -> Option<Vec<Version>> {
     let kinds = || all.iter().map(|listed| listed.version.is_delete_marker);
     let changes = kinds().zip(kinds().skip(1)).filter(|(a, b)| a != b).count();
     let falling = all
@@ -197,9 +198,17 @@ fn newest_first(mut all: Vec<Listed>) -> Vec<Version> {
         .position(|listed| listed.is_latest)
         .is_none_or(|at| at == 0);
     if !latest_first || (changes == 1 && !falling) {
-        all.sort_by_key(|listed| Reverse((listed.is_latest, listed.nanos)));
+        let place = |listed: &Listed| Reverse((listed.is_latest, listed.nanos));
+        all.sort_by_key(place);
+        let is_told = |pair: &[Listed]| {
+            pair[0].version.is_delete_marker == pair[1].version.is_delete_marker
+                || place(&pair[0]) != place(&pair[1])
+        };
+        if !all.windows(2).all(is_told) {
+            return None;
+        }
     }
-    all.into_iter().map(|listed| listed.version).collect()
+    Some(all.into_iter().map(|listed| listed.version).collect())
 }
 
 /// What an element of a listing is.
@@ -293,8 +302,8 @@ mod tests {
     }
 
     fn ids(all: Vec<Listed>) -> String {
-        let ids = newest_first(all).into_iter().map(|v| v.version_id);
-        ids.collect()
+        let all = newest_first(all).unwrap_or_default();
+        all.into_iter().map(|version| version.version_id).collect()
     }
 
     #[test]
@@ -320,6 +329,12 @@ mod tests {
         assert_eq!(ids(all), "acb");
         let all = vec![listed("a", false, false, 3), listed("b", true, true, 3)];
         assert_eq!(ids(all), "ba");
+        let all = vec![
+            listed("a", false, true, 9),
+            listed("b", false, false, 3),
+            listed("c", true, false, 3),
+        ];
+        assert!(newest_first(all).is_none());
     }
 
     #[test]

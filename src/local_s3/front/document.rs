@@ -1,4 +1,4 @@
-//! Answers that s3s leaves short of what AWS sends: error documents, and one ETag.
+//! Answers that s3s leaves short of what AWS sends: error documents, one ETag, and the order of versions.
 
 use std::fmt::Write as _;
 
@@ -14,6 +14,14 @@ use crate::local_s3::error::{default_message, take_details};
 const ERROR_BYTES_MAX: usize = 64 << 10;
 /// Such an answer has 1,000 parts with checksums at most.
 const ATTRIBUTES_BYTES_MAX: usize = 1 << 20;
+
+/// A page of versions: 1,000 with keys of 1,024 bytes that are URL-encoded, and what is said of each.
+const VERSIONS_BYTES_MAX: usize = 8 << 20;
+
+/// What an element of a list of versions is, in the order of the list: `true` is a delete marker. S3 lists them as they come; s3s
+/// puts all of one kind before all of the other.
+#[derive(Clone, Debug)]
+pub struct VersionsInOrder(pub Vec<bool>);
 
 /// Completes an error document as AWS writes it, and tells its code. An answer to HEAD and a 304 have
 /// no document.
@@ -56,6 +64,53 @@ pub(super) async fn with_bare_etag(response: Response<Body>) -> Response<Body> {
     };
     parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(document))
+}
+
+/// Puts the elements of a list of versions into their order.
+pub(super) async fn with_versions_in_order(
+    response: Response<Body>,
+    VersionsInOrder(order): VersionsInOrder,
+) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let Ok(document) = Limited::new(body, VERSIONS_BYTES_MAX).collect().await else {
+        parts.status = StatusCode::INTERNAL_SERVER_ERROR;
+        return Response::from_parts(parts, Body::empty());
+    };
+    let document = String::from_utf8_lossy(&document.to_bytes()).into_owned();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(in_order(&document, &order)))
+}
+
+fn in_order(document: &str, order: &[bool]) -> String {
+    let (rest, versions) = without(document, "Version");
+    let (mut rest, markers) = without(&rest, "DeleteMarker");
+    let (mut versions, mut markers) = (versions.into_iter(), markers.into_iter());
+    let kind = |is_marker: &bool| match is_marker {
+        true => markers.next(),
+        false => versions.next(),
+    };
+    let elements: String = order.iter().filter_map(kind).collect();
+    let end = rest.rfind("</").unwrap_or(rest.len());
+    rest.insert_str(end, &elements);
+    rest
+}
+
+/// A document without its elements of that name, and those.
+fn without(document: &str, name: &str) -> (String, Vec<String>) {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let (mut rest, mut elements) = (String::new(), Vec::new());
+    let mut left = document;
+    while let Some(start) = left.find(&open) {
+        let Some(length) = left[start..].find(&close) else {
+            break;
+        };
+        let end = start + length + close.len();
+        rest.push_str(&left[..start]);
+        elements.push(left[start..end].to_owned());
+        left = &left[end..];
+    }
+    rest.push_str(left);
+    (rest, elements)
 }
 
 fn with_elements(
@@ -114,6 +169,18 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_and_delete_markers_stand_as_they_came() {
+        let document = "<L><DeleteMarker>1</DeleteMarker><DeleteMarker>2</DeleteMarker><Max>3</Max>\
+                        <Version>a</Version><Version>b</Version></L>";
+        assert_eq!(
+            in_order(document, &[false, true, true, false]),
+            "<L><Max>3</Max><Version>a</Version><DeleteMarker>1</DeleteMarker>\
+             <DeleteMarker>2</DeleteMarker><Version>b</Version></L>"
+        );
+        assert_eq!(in_order("<L></L>", &[]), "<L></L>");
+    }
 
     #[test]
     fn elements_are_found_and_values_escaped() {

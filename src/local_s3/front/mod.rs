@@ -28,7 +28,8 @@ pub use body::AnswerBody;
 use super::access_log::{AccessLog, Counted, Entry, operation};
 use address::copy_source;
 use body::{RequestBody, Unread};
-use document::{whole_error, with_bare_etag};
+pub use document::VersionsInOrder;
+use document::{whole_error, with_bare_etag, with_versions_in_order};
 
 /// A client that sends no byte of its body for so long has lost its request.
 /// Source: S3 answers RequestTimeout after about 20 seconds; local disks and debuggers want more.
@@ -90,6 +91,9 @@ impl Front {
         }
         if asked.entry.operation == OBJECT_ATTRIBUTES && response.status() == StatusCode::OK {
             response = with_bare_etag(response).await;
+        }
+        if let Some(order) = response.extensions_mut().remove::<VersionsInOrder>() {
+            response = with_versions_in_order(response, order).await;
         }
         let headers = response.headers_mut();
         for (name, value) in [(REQUEST_ID, &asked.request_id), (HOST_ID, &asked.host_id)] {

@@ -10,6 +10,7 @@ use s3s::dto::{
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
 use super::{Names, Scope, behind};
+use crate::local_s3::front::VersionsInOrder;
 use crate::local_s3::model::{Version, VersionId};
 use crate::local_s3::service::Service;
 use crate::local_s3::service::acl::owner;
@@ -73,7 +74,11 @@ pub(in crate::local_s3::service) fn list_object_versions(
             .filter_map(|(v, latest)| listed(v, *latest, names))
             .collect(),
     );
-    Ok(S3Response::new(output))
+    let kinds = page.versions.iter().map(|(v, _)| v.is_delete_marker());
+    let order = VersionsInOrder(kinds.collect());
+    let mut response = S3Response::new(output);
+    response.extensions.insert(order);
+    Ok(response)
 }
 
 /// One page.
