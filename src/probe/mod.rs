@@ -7,6 +7,7 @@
 mod asking;
 mod conditions;
 mod copies;
+mod removal;
 mod rungs;
 mod scratch;
 mod update;

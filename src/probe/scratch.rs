@@ -1,4 +1,4 @@
-//! Scratch objects: put, looked at whole, and removed again with every version and every upload.
+//! Scratch objects: put, and looked at whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -21,16 +21,16 @@ pub(super) const BODY_BYTES: usize = 4_099;
 pub(super) struct Scratch<'a> {
     pub(super) s3: &'a S3,
     pub(super) bucket: &'a BucketFacts,
-    prefix: &'a str,
+    pub(super) prefix: &'a str,
     tagging: Tagging,
     /// How many were put: no two have the same content, not even under one key.
     puts: u32,
     /// Every key that something may be under, with the versions that were seen.
-    keys: BTreeMap<String, BTreeSet<String>>,
+    pub(super) keys: BTreeMap<String, BTreeSet<String>>,
     /// Whether any upload was to be begun.
-    uploads_begin: bool,
+    pub(super) uploads_begin: bool,
     /// Key and id of every upload that is not known to be over.
-    uploads: BTreeSet<(String, String)>,
+    pub(super) uploads: BTreeSet<(String, String)>,
     /// What the operator has to know.
     pub(super) notes: Vec<String>,
 }
@@ -246,113 +246,6 @@ impl<'a> Scratch<'a> {
     /// Forgets an upload that was completed.
     pub(super) fn completed(&mut self, key: &str, upload_id: &str) {
         self.uploads.remove(&(key.to_owned(), upload_id.to_owned()));
-    }
-
-    /// Aborts what was begun and removes what was put. Returns what is left, with the last reason. A store that does not answer any
-    /// more is not asked for each.
-    pub(super) async fn remove_all(&mut self) -> Option<String> {
-        let mut left = Vec::new();
-        let mut why = String::new();
-        let mut gone = false;
-        let uploads = self.unfinished().await;
-        let keys = std::mem::take(&mut self.keys);
-        for (key, upload) in &uploads {
-            if gone || !self.abort(key, upload).await.is_done(&mut why, &mut gone) {
-                left.push(format!("upload {upload} of {key}"));
-            }
-        }
-        for (key, seen) in &keys {
-            if gone || !self.remove(key, seen).await.is_done(&mut why, &mut gone) {
-                left.push(key.clone());
-            }
-        }
-        (!left.is_empty()).then(|| {
-            format!(
-                "{} of the probe's scratch keys could not be removed from bucket {} ({why}); they are of no use to anybody: {}",
-                left.len(),
-                self.bucket.name,
-                left.join(", ")
-            )
-        })
-    }
-
-    /// The uploads that are begun; where the store lists them, also those whose creation it did not answer.
-    async fn unfinished(&mut self) -> BTreeSet<(String, String)> {
-        let mut uploads = std::mem::take(&mut self.uploads);
-        if std::mem::take(&mut self.uploads_begin) {
-            let bucket = self.bucket.name.as_str();
-            let listed = ask(|| self.s3.uploads_below(bucket, self.prefix)).await;
-            uploads.extend(listed.ok().and_then(Result::ok).unwrap_or_default());
-        }
-        uploads
-    }
-
-    async fn abort(&self, key: &str, upload: &str) -> Removal {
-        ask(|| self.s3.abort_upload(self.object(key), upload))
-            .await
-            .into()
-    }
-
-    /// Removes every version of a key. Where the store does not list versions, those that were seen.
-    async fn remove(&self, key: &str, seen: &BTreeSet<String>) -> Removal {
-        let bucket = self.bucket.name.as_str();
-        let versions: Vec<_> = match self.versions(key).await {
-            Err(fault) => return Err(fault).into(),
-            Ok(Some(listed)) => listed.into_iter().map(|it| it.version_id).collect(),
-            Ok(None) if seen.is_empty() => {
-                // No version id was ever shown: this removes the object itself.
-                let removed = ask(|| self.s3.put_delete_marker(bucket, key)).await;
-                return removed.map(|answer| answer.map(|_| ())).into();
-            }
-            Ok(None) => seen.iter().cloned().collect(),
-        };
-        for version in &versions {
-            let object = ObjectRef {
-                version_id: Some(version),
-                ..self.object(key)
-            };
-            let removed = ask(|| self.s3.delete_version(object)).await.into();
-            if !matches!(removed, Removal::Done) {
-                return removed;
-            }
-        }
-        Removal::Done
-    }
-}
-
-/// What became of something that was to be removed.
-enum Removal {
-    /// It is not there any more.
-    Done,
-    /// The store says why not.
-    Refused(String),
-    /// The store does not say anything.
-    Unanswered(String),
-}
-
-impl From<Result<Result<(), S3Error>, Reason>> for Removal {
-    fn from(answer: Result<Result<(), S3Error>, Reason>) -> Self {
-        match answer {
-            Ok(Ok(())) => Self::Done,
-            Ok(Err(refused)) if refused.http_status == 404 => Self::Done,
-            Ok(Err(refused)) => Self::Refused(said(&refused)),
-            Err(fault) => Self::Unanswered(fault.to_string()),
-        }
-    }
-}
-
-impl Removal {
-    /// Whether it is gone; else keeps the reason, and whether there is a point in going on.
-    fn is_done(self, why: &mut String, gone: &mut bool) -> bool {
-        match self {
-            Self::Done => return true,
-            Self::Refused(reason) => *why = reason,
-            Self::Unanswered(reason) => {
-                *why = reason;
-                *gone = true;
-            }
-        }
-        false
     }
 }
 

@@ -441,6 +441,7 @@ async fn what_can_not_be_removed_is_named() {
     let [note] = &found.notes[..] else {
         panic!("{:?}", found.notes);
     };
+    assert!(note.contains("upload "), "{note}");
     let remains = remains(&store.client).await;
     assert!(remains.iter().any(|key| key.ends_with("stale-parts")));
     for key in remains {
