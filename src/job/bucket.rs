@@ -7,23 +7,15 @@ use crate::retry::{self, Verdict};
 use crate::s3::S3;
 use crate::s3_error::{S3Error, UNREADABLE_ANSWER};
 
-/// Asks the bucket everything, at once. A store that can't be reached, credentials that are wrong and a bucket that is not there
+/// Asks the bucket everything: one question first, and then the others at once. A store that can't be reached, credentials that are wrong and a bucket that is not there
 /// show here, and not as a failure of every row.
 ///
 /// # Errors
 /// What every object would meet too.
 pub async fn ask(s3: &S3, bucket: &str) -> Result<BucketFacts, S3Error> {
-    let (
-        versioning,
-        acls,
-        object_lock,
-        default_encryption,
-        website,
-        replication,
-        notifications,
-        lifecycle,
-    ) = tokio::try_join!(
-        patiently(async || known(s3.versioning(bucket).await)),
+    // Alone, so that a store that can't be reached has the attempts of one question.
+    let versioning = patiently(async || known(s3.versioning(bucket).await)).await?;
+    let (acls, object_lock, default_encryption, website, replication, notifications, lifecycle) = tokio::try_join!(
         patiently(async || known(s3.acls(bucket).await)),
         patiently(async || known(s3.object_lock(bucket).await)),
         patiently(async || known(s3.default_encryption(bucket).await)),

@@ -225,7 +225,7 @@ fn object_lock(lock: Option<ObjectLock>, job: &Rewrites<'_>) -> Option<Finding> 
             Level::Warning,
             format!(
                 "whether the bucket has Object Lock could not be asked (s3:GetBucketObjectLockConfiguration): {each}. Where the \
-                 bucket has a default retention, copies come under it"
+                 bucket has it, an object under no retention is refused, because a default could lock its copy"
             ),
         ),
     }

@@ -112,7 +112,7 @@ impl Refusal {
             ),
             Self::LockUnknown => (
                 "LockUnknown",
-                "its retention or legal hold can't be read (s3:GetObjectRetention, s3:GetObjectLegalHold), and a copy would not carry them",
+                "its retention or legal hold, or what the bucket gives new objects, can't be read (s3:GetObjectRetention, s3:GetObjectLegalHold, s3:GetBucketObjectLockConfiguration)",
             ),
             Self::Annotations => (
                 "ObjectHasAnnotations",

@@ -99,8 +99,15 @@ impl<'a> Task<'_, 'a> {
             return Ok(Lock::default());
         }
         let lock = self.lock(object, shown).await?;
-        if facts == Some(ObjectLock::DefaultRetention) && lock.retention.is_none() {
-            self.refuse_unless(Loss::ObjectLock, Refusal::DefaultRetention)?;
+        if lock.retention.is_none() && !self.ctx.learnt.absent.locks.get() {
+            // The bucket's default would lock the copy, or may.
+            match facts {
+                Some(ObjectLock::DefaultRetention) => {
+                    self.refuse_unless(Loss::ObjectLock, Refusal::DefaultRetention)?;
+                }
+                None => self.refuse_unless(Loss::ObjectLock, Refusal::LockUnknown)?,
+                Some(ObjectLock::Enabled | ObjectLock::Disabled) => {}
+            }
         }
         Ok(lock)
     }

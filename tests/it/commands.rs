@@ -34,7 +34,12 @@ fn run(folder: &Path, args: &str) -> Run {
 fn the_demo_shows_its_proof_and_leaves_everything_to_look_at() {
     let folder = tempfile::tempdir().expect("a folder");
     let shown = run(folder.path(), "demo --data d --objects 60 --progress none").expect(0);
-    for phrase in ["All 60 objects were read back", "copy 60", "Try next:"] {
+    for phrase in [
+        "All 60 objects were read back",
+        "copy 30",
+        "update 30",
+        "Try next:",
+    ] {
         assert!(shown.stdout.contains(phrase), "{}", shown.stdout);
     }
     let row = shown

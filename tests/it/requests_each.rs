@@ -30,7 +30,9 @@ async fn write_inventory(store: &Store, job: &Job, key: &str, status: &str) {
     let modified = modified
         .fmt(aws_sdk_s3::primitives::DateTimeFormat::DateTime)
         .expect("a date");
-    let class = head.storage_class.map_or("STANDARD".to_owned(), |class| class.as_str().to_owned());
+    let class = head
+        .storage_class
+        .map_or("STANDARD".to_owned(), |class| class.as_str().to_owned());
     let row = format!(
         "\"{BUCKET}\",\"{key}\",\"{}\",\"{modified}\",\"{}\",\"{class}\",\"{status}\"\n",
         head.content_length.expect("a length"),
@@ -39,7 +41,10 @@ async fn write_inventory(store: &Store, job: &Job, key: &str, status: &str) {
     let mut data = GzEncoder::new(Vec::new(), Compression::fast());
     data.write_all(row.as_bytes()).expect("in memory");
     let data = data.finish().expect("in memory");
-    let md5: String = Md5::digest(&data).iter().map(|byte| format!("{byte:02x}")).collect();
+    let md5: String = Md5::digest(&data)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let manifest = serde_json::json!({
         "sourceBucket": BUCKET,
         "destinationBucket": "arn:aws:s3:::inventories",
@@ -54,7 +59,9 @@ async fn write_inventory(store: &Store, job: &Job, key: &str, status: &str) {
 }
 
 fn counts<const N: usize>(expected: [(&str, u64); N]) -> BTreeMap<String, u64> {
-    expected.map(|(operation, count)| (operation.to_owned(), count)).into()
+    expected
+        .map(|(operation, count)| (operation.to_owned(), count))
+        .into()
 }
 
 const HEAD: &str = "REST.HEAD.OBJECT";
@@ -99,7 +106,10 @@ async fn one_where_the_inventory_says_enough_and_two_with_a_look() {
     objects::put_plain(&store.client, "updated", b"1").await;
     let before = requests(&store, "updated");
     let etag = objects::head(&store.client, "updated", None).await.e_tag;
-    let run = to(store.job(&["updated"])).args("--probe auto").run().expect(0);
+    let run = to(store.job(&["updated"]))
+        .args("--probe auto")
+        .run()
+        .expect(0);
     assert_eq!(run.summary()["methods"]["update"], 1);
     let spent = since("updated", &before);
     assert_eq!(spent.get(COPY), None);
@@ -114,7 +124,10 @@ async fn an_outdated_inventory_is_found_out() {
     let store = Store::start().await;
     let arn = store.add_kms_key(None);
     objects::put_plain(&store.client, "k", b"old").await;
-    let job = store.job(&["k"]).args("--to sse-kms --kms-key-id").args(&arn);
+    let job = store
+        .job(&["k"])
+        .args("--to sse-kms --kms-key-id")
+        .args(&arn);
     write_inventory(&store, &job, "k", "SSE-S3").await;
     objects::put(&store.client, "k", b"new", &Under::SseS3).await;
     let kept = objects::kept(&store.client, "k", None).await;
@@ -135,7 +148,10 @@ async fn acls_cost_one_more() {
     put.send().await.expect("ACLs enabled");
     objects::put_plain(&store.client, "k", b"1").await;
     let arn = store.add_kms_key(None);
-    let job = store.job(&["k"]).args("--to sse-kms --kms-key-id").args(&arn);
+    let job = store
+        .job(&["k"])
+        .args("--to sse-kms --kms-key-id")
+        .args(&arn);
     let run = job.run().expect(0);
     let requests = &run.summary()["requests"];
     for operation in ["HeadObject", "GetObjectAcl", "CopyObject"] {
