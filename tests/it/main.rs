@@ -12,6 +12,7 @@ mod faithless;
 mod faults;
 mod modes;
 mod moto;
+mod multipart;
 mod operators;
 mod preflight;
 mod probe;

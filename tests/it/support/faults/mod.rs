@@ -12,16 +12,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use reseal::local_s3::server::LocalS3;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use faithless::Faithless;
 use message::{Message, read_message};
 
 /// One in so many requests meets each fault: 2 %.
 const ONE_IN: u64 = 50;
+
+/// Longest wait for a request that must come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What may happen to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,9 +43,14 @@ pub enum Fault {
     ErrorInside200,
     /// The store has done it, and the answer is status 200 and nothing.
     Empty200,
+    /// 403 without having reached the store.
+    Denied,
+    /// It reaches the store once [`Proxy::let_go`] says so.
+    Held,
 }
 
 impl Fault {
+    /// Those that happen by chance.
     pub const ALL: [Self; 6] = [
         Self::SlowDown,
         Self::InternalError,
@@ -64,6 +74,8 @@ pub enum Weather {
     SilentCopies,
     /// Everything passes.
     Fair,
+    /// What this says of a request's first line and how often that line has come.
+    Rule(fn(&str, u64) -> Option<Fault>),
     /// The store does the first so many rewrites (CopyObject, CompleteMultipartUpload) of objects that are not scratch, and
     /// then writes rubbish: what is rewritten reads back with one byte changed, and every answer says that all is well.
     Rubbish { after: u64 },
@@ -97,6 +109,7 @@ pub struct Proxy {
     addr: SocketAddr,
     seen: Arc<Mutex<Seen>>,
     gone: Arc<AtomicBool>,
+    let_go: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -119,6 +132,8 @@ impl Proxy {
         let counted = Arc::clone(&seen);
         let gone = Arc::new(AtomicBool::new(false));
         let is_gone = Arc::clone(&gone);
+        let let_go = watch::Sender::new(false);
+        let may_go = let_go.subscribe();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -128,15 +143,34 @@ impl Proxy {
                 let listener = TcpListener::from_std(listener).expect("a listener");
                 while let Ok((client, _)) = listener.accept().await {
                     let (seen, gone) = (Arc::clone(&counted), Arc::clone(&is_gone));
-                    let faithless = Arc::clone(&faithless);
+                    let (faithless, may_go) = (Arc::clone(&faithless), may_go.clone());
                     // Whoever hangs up is gone; that is what a proxy is for.
-                    tokio::spawn(
-                        async move { serve(client, store, &faithless, &seen, &gone).await },
-                    );
+                    tokio::spawn(async move {
+                        serve(client, store, &faithless, &seen, &gone, may_go).await
+                    });
                 }
             });
         });
-        Self { addr, seen, gone }
+        Self {
+            addr,
+            seen,
+            gone,
+            let_go,
+        }
+    }
+
+    /// Requests that are held go on to the store, and none is held any more.
+    pub fn let_go(&self) {
+        self.let_go.send_replace(true);
+    }
+
+    /// Waits until a request has met a fault.
+    pub fn wait_for(&self, fault: Fault) {
+        let begun = Instant::now();
+        while !self.seen().faults.contains_key(&fault) {
+            assert!(begun.elapsed() < PATIENCE, "no request met {fault:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// From now on every request is cut off; or no longer.
@@ -160,6 +194,7 @@ async fn serve(
     faithless: &Faithless,
     seen: &Mutex<Seen>,
     gone: &AtomicBool,
+    mut may_go: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut read = BufReader::new(read);
@@ -175,10 +210,14 @@ async fn serve(
         let is_copy = request.header("x-amz-copy-source").is_some();
         let weather = faithless.weather();
         let fault = choose(&request, is_copy, weather, seen);
+        if fault == Some(Fault::Held) {
+            may_go.wait_for(|go| *go).await.map_err(io::Error::other)?;
+        }
         let early = match fault {
             Some(Fault::CutBefore) => return Ok(()),
             Some(Fault::SlowDown) => Some(Message::error(503, "SlowDown", is_head)),
             Some(Fault::InternalError) => Some(Message::error(500, "InternalError", is_head)),
+            Some(Fault::Denied) => Some(Message::error(403, "AccessDenied", is_head)),
             _ => faithless.instead(&request).await,
         };
         if let Some(answer) = early {
@@ -213,14 +252,17 @@ fn choose(request: &Message, is_copy: bool, weather: Weather, seen: &Mutex<Seen>
     let attempt = seen.attempts.entry(line.to_owned()).or_default();
     *attempt += 1;
     let attempt = *attempt;
-    let Weather::Faults(seed) = weather else {
-        return None;
+    let fault = match weather {
+        Weather::Rule(rule) => rule(line, attempt)?,
+        Weather::Faults(seed) => {
+            let mut die = DefaultHasher::new();
+            (seed, line, attempt).hash(&mut die);
+            let side = usize::try_from(die.finish() % ONE_IN).expect("small");
+            let fault = Fault::ALL.get(side).copied();
+            fault.filter(|fault| is_copy || !fault.is_of_copies())?
+        }
+        _ => return None,
     };
-    let mut die = DefaultHasher::new();
-    (seed, line, attempt).hash(&mut die);
-    let side = usize::try_from(die.finish() % ONE_IN).expect("small");
-    let fault = Fault::ALL.get(side).copied();
-    let fault = fault.filter(|fault| is_copy || !fault.is_of_copies())?;
     *seen.faults.entry(fault).or_default() += 1;
     Some(fault)
 }
