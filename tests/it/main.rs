@@ -20,3 +20,4 @@ mod readme;
 mod requests;
 mod requests_each;
 mod support;
+mod versions;
