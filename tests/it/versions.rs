@@ -429,7 +429,8 @@ async fn killed_at_random_moments_it_rewrites_every_version_exactly_once() {
     let mut rng = chance::rng(seed);
     let (keys, kills) = if long() { (200, 30) } else { (30, 5) };
     let many = Many::new(&mut rng, keys).await;
-    let job = many.job("");
+    // Few at a time: some rows of a key come in a later run than the one that has rewritten it.
+    let job = many.job("--concurrency 3");
     many.run_with_kills(&job, &mut rng, kills);
     for key in &many.keys {
         let (before, after) = (&many.before[key], versions(&many.store, key).await);
@@ -468,7 +469,7 @@ async fn what_somebody_else_puts_meanwhile_is_neither_covered_nor_deleted() {
     stack(&store, "key", "oooo", &target).await;
     let before = versions(&store, "key").await;
     let job = job(&store, &["key"], &target, RESTACK)
-        .args("--probe off --canary 0 --rate 4 --delete-superseded");
+        .args("--probe off --canary 0 --rate 2 --delete-superseded");
     let child = job.command().spawn().expect("it starts");
     let begun = Instant::now();
     while store.copies().values().sum::<u64>() == 0 {
@@ -484,7 +485,9 @@ async fn what_somebody_else_puts_meanwhile_is_neither_covered_nor_deleted() {
         panic!("{after:?}");
     };
     assert_eq!(current, "somebody else's");
-    assert_eq!(ids(&after)[2..], ids(&before)[..]);
+    let copies = after.len() - before.len() - 1;
+    assert!((1..before.len()).contains(&copies), "{after:?}");
+    assert_eq!(ids(&after)[1 + copies..], ids(&before)[..]);
     let report = job.report();
     assert_eq!(report[0].code, "RestackInterrupted", "{report:?}");
     for id in ids(&after) {
