@@ -46,6 +46,10 @@ pub enum Verdict {
 
 /// Judges an error of a look.
 pub fn judge_look(error: &S3Error) -> Verdict {
+    // The store does not know the question: whoever asks has to do without, which is no fault of the job.
+    if error.http_status == 501 {
+        return Verdict::FailRow;
+    }
     if is_job_fault(&error.code) {
         return Verdict::FailJob;
     }
@@ -327,6 +331,14 @@ mod tests {
                 "{code}"
             );
         }
+    }
+
+    #[test]
+    fn a_question_that_a_store_does_not_know_is_its_answer() {
+        let unknown = error(501, "NotImplemented", "");
+        assert_eq!(judge_look(&unknown), Verdict::FailRow);
+        let rewrite = judge_rewrite(&unknown, &Encryption::SseS3, &kms("k"));
+        assert_eq!(rewrite, Verdict::FailJob);
     }
 
     #[test]
