@@ -462,6 +462,31 @@ async fn killed_while_it_deletes_it_leaves_one_of_each_version() {
 }
 
 #[tokio::test]
+async fn killed_between_copy_and_deletion_it_deletes_what_it_has_superseded() {
+    let seed = seed();
+    let mut rng = chance::rng(seed);
+    let (keys, kills) = if long() { (300, 30) } else { (60, 5) };
+    let mut many = Many::new(&mut rng, 0).await;
+    many.keys = (0..keys).map(|n| format!("key/{n}")).collect();
+    objects::put_many(&many.store.client, &many.keys).await;
+    for key in &many.keys {
+        let seen = versions(&many.store, key).await;
+        many.before.insert(key.clone(), seen);
+    }
+    let keys: Vec<_> = many.keys.iter().map(String::as_str).collect();
+    let job = job(&many.store, &keys, &many.target, "--method copy");
+    let job = job.args("--probe off --canary 0 --rate 100 --delete-superseded");
+    many.run_with_kills(&job, &mut rng, kills);
+    for key in &many.keys {
+        let (before, after) = (&many.before[key], versions(&many.store, key).await);
+        assert_eq!(shown(&after), shown(before), "{key}");
+        assert_ne!(ids(&after), ids(before), "{key}");
+        assert_eq!(after[0].kms_key.as_ref(), Some(&many.target), "{key}");
+    }
+    assert_eq!(many.copied(), many.to_copy());
+}
+
+#[tokio::test]
 async fn what_somebody_else_puts_meanwhile_is_neither_covered_nor_deleted() {
     let store = Store::start().await;
     let target = store.add_kms_key(None);
