@@ -1,6 +1,5 @@
 //! Versions of a key, and their removal.
 
-use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -54,9 +53,26 @@ struct Listed {
 impl S3 {
     /// ListObjectVersions of exactly that key, newest first.
     ///
+    /// S3 lists versions and delete markers as they came. Other stores may list all of one kind and then all of the other: where that
+    /// may be so and dates don't rule it out, the key is listed once more in pages of one, which are in order on all stores tried.
+    ///
     /// # Errors
     /// What the store answered; [`TOO_MANY_VERSIONS`].
     pub async fn versions(&self, bucket: &str, key: &str) -> Result<Vec<Version>, S3Error> {
+        let mut listed = self.listed_versions(bucket, key, None).await?;
+        if !self.is_aws() && !is_in_order(&listed) {
+            listed = self.listed_versions(bucket, key, Some(1)).await?;
+        }
+        Ok(listed.into_iter().map(|listed| listed.version).collect())
+    }
+
+    /// The versions of a key as the store lists them, in pages of so many or as many as it likes.
+    async fn listed_versions(
+        &self,
+        bucket: &str,
+        key: &str,
+        page_max: Option<i32>,
+    ) -> Result<Vec<Listed>, S3Error> {
         let operation = Operation::ListObjectVersions.name();
         let unordered = || unreadable(operation, "a listing whose order can't be told");
         let mut all = Vec::new();
@@ -70,12 +86,16 @@ impl S3 {
                 .prefix(key)
                 // Keys may hold characters that XML can't.
                 .encoding_type(EncodingType::Url)
+                .set_max_keys(page_max)
                 .set_key_marker(key_marker.take())
                 .set_version_id_marker(version_marker.take())
                 .customize()
                 .interceptor(order.clone());
             let page = answer(VERSIONS_TIMEOUT, operation, request.send()).await?;
             let listed = in_document_order(key, &page, &order.take()).ok_or_else(unordered)?;
+            if page_max.is_some_and(|max| i32::try_from(listed.len()).is_ok_and(|n| n > max)) {
+                return Err(unordered());
+            }
             let last = listed.is_empty() || page.is_truncated() != Some(true);
             all.extend(listed);
             if all.len() > VERSIONS_MAX {
@@ -96,7 +116,7 @@ impl S3 {
                 ));
             }
         }
-        newest_first(all).ok_or_else(unordered)
+        Ok(all)
     }
 
     /// DeleteObject without a version: puts a delete marker on top, and tells its version. In a bucket without versioning it
@@ -184,31 +204,25 @@ fn in_document_order(
     (versions.next().is_none() && markers.next().is_none()).then_some(all)
 }
 
-/// S3 lists versions and delete markers as they came, newest first. Other stores list all versions and then all markers: their
-/// dates have to tell. Dates alone would not do, because an upload in parts bears the date of its beginning. `None` where they have
-/// to and don't: a version and a delete marker of the same date.
-fn newest_first(mut all: Vec<Listed>) -> Option<Vec<Version>> {
-    let kinds = || all.iter().map(|listed| listed.version.is_delete_marker);
-    let changes = kinds().zip(kinds().skip(1)).filter(|(a, b)| a != b).count();
-    let falling = all
-        .windows(2)
-        .all(|pair| matches!((pair[0].nanos, pair[1].nanos), (Some(a), Some(b)) if a >= b));
+/// Whether a document's order is the versions': where kinds are mixed it is, else where each is younger than the next.
+fn is_in_order(all: &[Listed]) -> bool {
+    let pairs = || all.windows(2);
+    let kinds_change =
+        |pair: &&[Listed]| pair[0].version.is_delete_marker != pair[1].version.is_delete_marker;
+    let falls = |pair: &[Listed]| {
+        let (newer, older) = (pair[0].nanos, pair[1].nanos);
+        newer.zip(older).is_some_and(|(newer, older)| newer > older)
+    };
     let latest_first = all
         .iter()
         .position(|listed| listed.is_latest)
         .is_none_or(|at| at == 0);
-    if !latest_first || (changes == 1 && !falling) {
-        let place = |listed: &Listed| Reverse((listed.is_latest, listed.nanos));
-        all.sort_by_key(place);
-        let is_told = |pair: &[Listed]| {
-            pair[0].version.is_delete_marker == pair[1].version.is_delete_marker
-                || place(&pair[0]) != place(&pair[1])
-        };
-        if !all.windows(2).all(is_told) {
-            return None;
+    latest_first
+        && match pairs().filter(kinds_change).count() {
+            0 => true,
+            1 => pairs().all(falls),
+            _ => true,
         }
-    }
-    Some(all.into_iter().map(|listed| listed.version).collect())
 }
 
 /// What an element of a listing is.
@@ -301,40 +315,24 @@ mod tests {
         }
     }
 
-    fn ids(all: Vec<Listed>) -> String {
-        let all = newest_first(all).unwrap_or_default();
-        all.into_iter().map(|version| version.version_id).collect()
-    }
-
     #[test]
-    fn a_document_that_mixes_kinds_is_believed_whatever_its_dates() {
-        let all = vec![
+    fn a_document_is_believed_where_its_kinds_are_mixed_or_its_dates_fall() {
+        let mixed = [
             listed("a", false, true, 1),
             listed("b", true, false, 5),
             listed("c", false, false, 4),
         ];
-        assert_eq!(ids(all), "abc");
-        // One kind alone can't be out of order.
-        let all = vec![listed("a", false, true, 1), listed("b", false, false, 5)];
-        assert_eq!(ids(all), "ab");
-    }
-
-    #[test]
-    fn dates_tell_where_the_kinds_stand_apart() {
-        let all = vec![
-            listed("a", false, true, 9),
-            listed("b", false, false, 3),
-            listed("c", true, false, 5),
-        ];
-        assert_eq!(ids(all), "acb");
-        let all = vec![listed("a", false, false, 3), listed("b", true, true, 3)];
-        assert_eq!(ids(all), "ba");
-        let all = vec![
-            listed("a", false, true, 9),
-            listed("b", false, false, 3),
-            listed("c", true, false, 3),
-        ];
-        assert!(newest_first(all).is_none());
+        assert!(is_in_order(&mixed));
+        let one_kind = [listed("a", false, true, 1), listed("b", false, false, 5)];
+        assert!(is_in_order(&one_kind));
+        let apart = |dates: [i128; 3], latest: usize| {
+            let one = |at: usize| listed("x", at == 2, at == latest, dates[at]);
+            is_in_order(&[one(0), one(1), one(2)])
+        };
+        assert!(apart([9, 5, 3], 0));
+        assert!(!apart([9, 3, 5], 0));
+        assert!(!apart([9, 3, 3], 0));
+        assert!(!apart([9, 5, 3], 2));
     }
 
     #[test]

@@ -9,9 +9,12 @@ use aws_sdk_s3::types::{
 };
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
+use reseal::local_s3::credentials::Credentials;
+use reseal::s3::{Connection, S3, StaticCredentials};
 
 use crate::support::chance::{self, long, seed};
 use crate::support::faults::{Proxy, Weather};
+use crate::support::moto::Moto;
 use crate::support::objects::{self, Under};
 use crate::support::{BUCKET, Job, Run, Store, url_encode};
 
@@ -47,19 +50,24 @@ async fn put_marker(client: &Client, key: &str) {
     request.send().await.expect("a delete marker");
 }
 
-/// All versions of a key, newest first, in the order of the store's document.
-async fn versions(store: &Store, key: &str) -> Vec<Seen> {
-    let client = &store.client;
-    let s3 = reseal::s3::S3::connect(&reseal::s3::Connection {
-        endpoint_url: Some(store.s3.endpoint_url()),
-        credentials: Some(reseal::s3::StaticCredentials {
-            access_key: store.s3.credentials().access_key().to_owned(),
-            secret_key: store.s3.credentials().secret_key().to_owned(),
+/// reseal's own client, which lists versions and delete markers in one.
+async fn lister(endpoint: String, credentials: &Credentials) -> S3 {
+    S3::connect(&Connection {
+        endpoint_url: Some(endpoint),
+        credentials: Some(StaticCredentials {
+            access_key: credentials.access_key().to_owned(),
+            secret_key: credentials.secret_key().to_owned(),
         }),
         path_style: true,
-        ..reseal::s3::Connection::default()
+        ..Connection::default()
     })
-    .await;
+    .await
+}
+
+/// All versions of a key, newest first.
+async fn versions(store: &Store, key: &str) -> Vec<Seen> {
+    let client = &store.client;
+    let s3 = lister(store.s3.endpoint_url(), store.s3.credentials()).await;
     let listed = s3.versions(BUCKET, key).await.expect("versions");
     let mut seen = Vec::new();
     for version in listed {
@@ -572,4 +580,39 @@ async fn large_versions_are_rewritten_in_parts_in_their_place() {
         .into_iter()
         .filter(|(request, _)| request.operation == "REST.COPY.PART" && request.status == 200);
     assert_eq!(in_parts.map(|(_, count)| count).sum::<u64>(), 4);
+}
+
+#[tokio::test]
+async fn where_both_kinds_stand_apart_pages_of_one_tell_their_order() {
+    let Some(moto) =
+        Moto::start("where_both_kinds_stand_apart_pages_of_one_tell_their_order").await
+    else {
+        return;
+    };
+    let client = &moto.client;
+    set_versioning(client, BucketVersioningStatus::Enabled).await;
+    for body in ["1", "22", "", "4444"] {
+        match body {
+            "" => put_marker(client, "key").await,
+            body => objects::put(client, "key", body.as_bytes(), &Under::SseS3).await,
+        }
+    }
+    let credentials = Credentials::new("AKIAMOTO", "secret");
+    let s3 = lister(moto.url.clone(), &credentials).await;
+    let listed = async || {
+        let listed = s3.versions(BUCKET, "key").await.expect("versions");
+        let sizes = listed.iter().map(|version| version.size);
+        sizes.collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, [4, 0, 2, 1]);
+    // This store's word on versioning can't be read: what is not known is not taken for enabled.
+    let job = Job::new(&moto.url, &credentials, &["key"]);
+    let key = "arn:aws:kms:us-east-1:123456789012:key/11111111-1111-1111-1111-111111111111";
+    let job = job
+        .args("--to sse-kms --kms-key-id")
+        .args(key)
+        .args(RESTACK);
+    job.run().expect(3);
+    assert_eq!(job.report()[0].code, "VersioningSuspended");
+    assert_eq!(listed().await, [4, 0, 2, 1]);
 }
