@@ -108,7 +108,6 @@ pub async fn run(
         settings: Settings {
             concurrency: CONCURRENCY,
             failure_threshold_percent: 50,
-            canary: 0,
         },
         rewriting: task::Settings {
             rules: Rules {

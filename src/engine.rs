@@ -6,9 +6,6 @@
 //!
 //! Admission waits while any of these is full: tasks in flight ([`Settings::concurrency`]), outcomes that wait for the disk
 //! ([`PENDING_RECORDS_MAX`]), the distance from the lowest unsettled row to the next ([`crate::journal::WINDOW_ROWS_MAX`]).
-//!
-//! Until so many rows as [`Settings::canary`] have been rewritten and read back, no more are in flight than have been so far, and at
-//! first one alone: a store that answers 200 and writes rubbish has spoilt one object, and one that begins to later as many as held.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -42,8 +39,6 @@ pub struct Settings {
     /// Share of failed rows, in percent of those settled in this run, above which the job fails. Rows that were refused don't
     /// count as failed.
     pub failure_threshold_percent: u8,
-    /// Rows of the job that are read back and compared before the rest is admitted; those that earlier runs have rewritten count.
-    pub canary: u64,
 }
 
 /// How a run ended.
@@ -153,8 +148,6 @@ struct Engine<'c> {
     tally: Tally,
     /// Failed rows among them that were refused.
     refused: u64,
-    /// Rows of the job that were rewritten, as far as the canary wants to know.
-    proven: u64,
     /// Why nothing is admitted any more.
     end: Option<End>,
 }
@@ -175,7 +168,6 @@ impl<'c> Engine<'c> {
             resolved_key: (job.resolved_key)(),
             tally: Tally::default(),
             refused: 0,
-            proven: before.tally.succeeded_total(),
             end: None,
         }
     }
@@ -257,9 +249,7 @@ impl<'c> Engine<'c> {
         let next = self.queue.front()?.row;
         self.reserve(next);
         let lowest = self.unsettled.first().copied().unwrap_or(next);
-        let unproven = self.unproven();
         let may = in_flight < self.settings.concurrency
-            && (unproven == 0 || (in_flight as u64) < unproven.min(self.proven.max(1)))
             && (self.unsynced.len() as u64) < PENDING_RECORDS_MAX
             && next < self.reserved
             && next - lowest < WINDOW_ROWS_MAX;
@@ -270,16 +260,9 @@ impl<'c> Engine<'c> {
         let entry = self.queue.pop_front()?;
         let start = Start {
             doubtful: next < self.before.reserved,
-            prove: unproven > 0,
             checkpoints: self.before.checkpoints_of(next),
         };
         Some((entry, start))
-    }
-
-    /// Rows that have yet to be proven before the rest is admitted. Never fewer than are in flight, so that each of these is one
-    /// of them, and none is left when the last is proven.
-    fn unproven(&self) -> u64 {
-        self.settings.canary.saturating_sub(self.proven)
     }
 
     /// Keeps the reservation ahead of `next`, early enough that nobody waits for the disk.
@@ -335,10 +318,10 @@ impl<'c> Engine<'c> {
             self.resolved_key = resolved;
         }
         self.tally.add(&outcome);
-        match &outcome {
-            TaskOutcome::Succeeded { .. } => self.proven += 1,
-            TaskOutcome::Failed(failure) if is_refused(failure) => self.refused += 1,
-            TaskOutcome::Failed(_) | TaskOutcome::Skipped(_) => {}
+        if let TaskOutcome::Failed(failure) = &outcome
+            && is_refused(failure)
+        {
+            self.refused += 1;
         }
         let sequence = self.journal.append(&Record::Settled {
             row: entry.row,

@@ -128,7 +128,6 @@ impl RunArgs {
             settings: Settings {
                 concurrency: self.concurrency.into(),
                 failure_threshold_percent: self.failure_threshold,
-                canary: self.trust.canary.unwrap_or(0),
             },
             rewriting,
             trust: self.trust.trust(),

@@ -8,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::journal::tests::writer_on_a_failing_disk;
 use crate::journal::{StateDir, replay_unlocked};
 use crate::object::Known;
-use crate::outcome::{Failure, Method, SkipReason};
+use crate::outcome::{Failure, Method};
 use crate::plan::Refusal;
 use crate::shutdown;
 use crate::task::{NoNote, Notes};
@@ -16,7 +16,6 @@ use crate::task::{NoNote, Notes};
 const SETTINGS: Settings = Settings {
     concurrency: 8,
     failure_threshold_percent: 50,
-    canary: 0,
 };
 
 const REWRITTEN: TaskOutcome = TaskOutcome::Succeeded {
@@ -181,53 +180,6 @@ fn journal() -> (tempfile::TempDir, Replay, Writer) {
     let state = StateDir::open(dir.path()).unwrap();
     let (before, journal) = state.journal("j").unwrap();
     (dir, before, journal)
-}
-
-/// Of any three rows one needs nothing, one fails and one is rewritten, after a moment in which others could be admitted.
-fn ends_somehow(row: u64) -> Ended {
-    Ended::Settled(match row % 3 {
-        0 => TaskOutcome::Skipped(SkipReason::AlreadyEncrypted),
-        1 => TaskOutcome::Failed(failure("AccessDenied")),
-        _ => REWRITTEN,
-    })
-}
-
-#[tokio::test]
-async fn until_the_canary_is_proven_no_more_are_in_flight_than_are_wanted() {
-    for earlier in [0, 2, 9] {
-        let (_dir, mut before, mut journal) = journal();
-        for row in 0..earlier {
-            let outcome = REWRITTEN;
-            before.apply(&Record::Settled { row, outcome });
-        }
-        let canary = 5;
-        let (in_flight, proven) = (Cell::new(0), Cell::new(earlier));
-        let most = Cell::new(0);
-        let task = |_: Notes, entry: ManifestEntry, start: Start<'_>| {
-            let (in_flight, proven, most) = (&in_flight, &proven, &most);
-            in_flight.set(in_flight.get() + 1);
-            let wanted = u64::saturating_sub(canary, proven.get());
-            assert_eq!(start.prove, wanted > 0);
-            if start.prove {
-                assert!(in_flight.get() <= wanted, "{} > {wanted}", in_flight.get());
-            }
-            most.set(most.get().max(in_flight.get()));
-            async move {
-                tokio::task::yield_now().await;
-                in_flight.set(in_flight.get() - 1);
-                let ended = ends_somehow(entry.row);
-                if ended == Ended::Settled(REWRITTEN) {
-                    proven.set(proven.get() + 1);
-                }
-                ended
-            }
-        };
-        let settings = Settings { canary, ..SETTINGS };
-        let seen = Seen::default();
-        let end = seen.run(100, settings, &before, &mut journal, task);
-        assert!(matches!(end.await, Ok(End::Complete)));
-        assert_eq!(most.get(), 8, "and then as many as may be");
-    }
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ use crate::s3::S3;
 use crate::s3_error::S3Error;
 use crate::shutdown::{Shutdown, Urgency};
 use crate::summary::{Collector, Summary};
-use crate::task::{Context, Learnt, Notes};
+use crate::task::{Canary, Context, Learnt, Notes};
 
 /// A run that got as far as to have a summary.
 #[derive(Debug)]
@@ -320,6 +320,7 @@ impl Run<'_> {
             learnt: Learnt::after(before.checkpoints.values().flatten()),
             draining: watch::Sender::new(false),
             notes,
+            canary: Canary::new(trusted.canary, before.tally.succeeded_total()),
         };
         let rows = feed::start(
             self.s3.clone(),
@@ -329,10 +330,7 @@ impl Run<'_> {
         );
         engine::run(
             &ctx,
-            engine::Settings {
-                canary: trusted.canary,
-                ..self.config.settings
-            },
+            self.config.settings,
             rows,
             noted,
             before,

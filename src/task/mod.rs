@@ -8,11 +8,12 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{Mutex, MutexGuard, SemaphorePermit, watch};
 use tokio::time::Instant;
 
 use crate::bucket::BucketFacts;
 use crate::checkpoint::Checkpoint;
+use crate::closure::Evidence;
 use crate::encryption::{CustomerKey, Target};
 use crate::event::{Event, Operation, ResponseClass};
 use crate::limiter::Limiter;
@@ -21,8 +22,9 @@ use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 use crate::plan::{self, Circumstances, Plan, RowPlan, Rules, Seen, Started};
 use crate::profile::StoreProfile;
 use crate::retry::{self, Attempts, Verdict};
-use crate::s3::{Destination, Directive, S3};
+use crate::s3::{Destination, Directive, S3, Written};
 use crate::s3_error::S3Error;
+pub use canary::Canary;
 use gather::Absent;
 use keys::Keys;
 use look::Look;
@@ -32,6 +34,7 @@ pub use row::{Ended, Start};
 use verify::Proof;
 pub use verify::Verify;
 
+mod canary;
 mod gather;
 mod keys;
 mod look;
@@ -97,6 +100,8 @@ pub struct Context<'a> {
     pub draining: watch::Sender<bool>,
     /// Where checkpoints are left.
     pub notes: Notes,
+    /// What has to come through before the rest is rewritten.
+    pub canary: Canary,
 }
 
 /// What the tasks of a job learn from each other.
@@ -162,6 +167,7 @@ impl Context<'_> {
 
 /// Runs one row.
 pub async fn run(ctx: &Context<'_>, entry: &ManifestEntry, start: Start<'_>) -> Ended {
+    let usual_proof = ctx.settings.verify.for_object(&mut *ctx.rng.borrow_mut());
     let mut task = Task {
         ctx,
         entry,
@@ -170,10 +176,14 @@ pub async fn run(ctx: &Context<'_>, entry: &ManifestEntry, start: Start<'_>) -> 
         } else {
             Started::Not
         },
-        proof: ctx
-            .settings
-            .verify
-            .for_object(start.prove, &mut *ctx.rng.borrow_mut()),
+        proof: if ctx.canary.is_over() {
+            usual_proof
+        } else {
+            Proof::Read
+        },
+        usual_proof,
+        place: None,
+        before: None,
         checkpoints: start.checkpoints,
         uploads: Uploads::of(start.checkpoints),
         attempts: Attempts::default(),
@@ -187,7 +197,12 @@ pub async fn run(ctx: &Context<'_>, entry: &ManifestEntry, start: Start<'_>) -> 
     };
     let ended = task.run().await;
     match task.without_uploads(ended).await {
-        Ok(outcome) => Ended::Settled(outcome),
+        Ok(outcome) => {
+            if task.place.is_some() {
+                ctx.canary.prove();
+            }
+            Ended::Settled(outcome)
+        }
         Err(Stop::Row(failure)) => Ended::Settled(TaskOutcome::Failed(failure)),
         Err(Stop::Wrong(failure)) => Ended::CameBackWrong(failure),
         Err(Stop::Skip(reason)) => Ended::Settled(TaskOutcome::Skipped(reason)),
@@ -202,6 +217,12 @@ struct Task<'c, 'a> {
     started: Started,
     /// How much of the rewrite is checked.
     proof: Proof,
+    /// How much would be, were the canary over.
+    usual_proof: Proof,
+    /// The place among those that prove the store.
+    place: Option<SemaphorePermit<'c>>,
+    /// What was there before the last attempt, as far as it is to be proven.
+    before: Option<Evidence>,
     /// What an earlier run has left word of, oldest first.
     checkpoints: &'c [Checkpoint],
     /// Uploads of the row that may be on the store still.
@@ -216,6 +237,16 @@ struct Task<'c, 'a> {
     attempts: Attempts,
     /// The last attempt failed for good; a last look decides what is told.
     given_up: Option<Failure>,
+}
+
+/// What a look shows of a rewrite that did not tell.
+fn written_as(head: &ObjectHead) -> Written {
+    Written {
+        encryption: Some(head.encryption.clone()),
+        etag: Some(head.etag.clone()),
+        version_id: head.version_id.clone(),
+        checksums: head.checksums.clone(),
+    }
 }
 
 /// Why a row is not gone on with.
@@ -284,6 +315,9 @@ impl<'c, 'a> Task<'c, 'a> {
 
     /// Plans and rewrites what a look has told; `None` means: look again.
     async fn turn(&mut self, look: &Look<'a>) -> Result<Option<TaskOutcome>, Stop> {
+        if plan::needs_resolved_key(&look.head, &self.ctx.target.borrow()) {
+            self.enter_canary().await?;
+        }
         let resolving = self.key_resolver(&look.head).await;
         let target = self.ctx.target.borrow().clone();
         let seen = Seen {
@@ -295,6 +329,12 @@ impl<'c, 'a> Task<'c, 'a> {
         let plan = plan::plan_object(self.entry, seen, self.started, on);
         match plan {
             Plan::Done => {
+                if let Some(before) = self.before.take() {
+                    let written = written_as(&look.head);
+                    if !self.verify(&before, &target, &written).await? {
+                        return self.changed_meanwhile(look, &target).await.map(|()| None);
+                    }
+                }
                 self.delete_superseded(&target, None).await?;
                 return Ok(Some(self.succeeded(look)));
             }
@@ -314,9 +354,12 @@ impl<'c, 'a> Task<'c, 'a> {
         if plan == Plan::Restack {
             // It asks itself, for each version.
             drop(resolving);
+            // In another order than there, two tasks could wait for each other.
+            self.place = None;
             return self.restack(None).await.map(Some);
         }
-        let before = self.evidence(look).await?;
+        self.enter_canary().await?;
+        self.before = self.evidence(look).await?;
         if plan != Plan::UpdateEncryption {
             self.note_superseding(look).await?;
         }
@@ -344,8 +387,8 @@ impl<'c, 'a> Task<'c, 'a> {
         let Some(written) = written else {
             return Ok(None);
         };
-        if let Some(before) = &before
-            && !self.verify(before, &target, &written).await?
+        if let Some(before) = self.before.take()
+            && !self.verify(&before, &target, &written).await?
         {
             return self.changed_meanwhile(look, &target).await.map(|()| None);
         }

@@ -117,8 +117,12 @@ impl<'a> Task<'_, 'a> {
         }
         let unresolved =
             heads().find(|look| plan::needs_resolved_key(&look.head, &self.ctx.target.borrow()));
-        let _resolving = match unresolved {
-            Some(look) => self.key_resolver(&look.head).await,
+        let unresolved = unresolved.map(|look| look.head.clone());
+        if unresolved.is_some() {
+            self.enter_canary().await?;
+        }
+        let _resolving = match &unresolved {
+            Some(head) => self.key_resolver(head).await,
             None => None,
         };
         let target = self.ctx.target.borrow().clone();
@@ -133,6 +137,7 @@ impl<'a> Task<'_, 'a> {
                     }
                 }
                 Progress::Halfway(_) => {
+                    self.enter_canary().await?;
                     self.go_on(&mut pile, &target).await?;
                     done.any = true;
                     done.bytes += pile.bytes;
@@ -160,6 +165,7 @@ impl<'a> Task<'_, 'a> {
         if let Some(failure) = self.given_up.take() {
             return Err(Stop::Row(failure));
         }
+        self.enter_canary().await?;
         let mut pile = self
             .pile(&layers[..work.rewritten], layers.len(), &target)
             .await?;

@@ -9,8 +9,6 @@ use crate::outcome::{Failure, TaskOutcome};
 pub struct Start<'a> {
     /// An earlier run had started it and not settled it.
     pub doubtful: bool,
-    /// Its object is to be read back and compared before the row may succeed: the store has yet to earn trust.
-    pub prove: bool,
     /// What an earlier run has left word of, oldest first.
     pub checkpoints: &'a [Checkpoint],
 }

@@ -45,10 +45,9 @@ impl Proof {
 }
 
 impl Verify {
-    /// What that means for one object. `must`: it is one of those that prove the store.
-    pub(super) fn for_object(self, must: bool, rng: &mut impl rand::Rng) -> Proof {
+    /// What that means for one object.
+    pub(super) fn for_object(self, rng: &mut impl rand::Rng) -> Proof {
         match self {
-            _ if must => Proof::Read,
             Self::Answer => Proof::Answer,
             Self::Head => Proof::Head,
             Self::Read => Proof::Read,
