@@ -129,6 +129,11 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Retention that is over holds nothing, and can't be set again.
+    pub fn drop_what_is_over(&mut self, now_ms: i64) {
+        self.retention.take_if(|held| held.until_ms <= now_ms);
+    }
+
     /// Whether anything holds the object.
     pub fn holds(&self) -> bool {
         self.legal_hold || self.retention.is_some()

@@ -157,7 +157,6 @@ fn is_job_fault(code: &str) -> bool {
             | "IllegalLocationConstraintException"
             | "RequestTimeTooSkewed"
             | "InvalidEncryptionAlgorithmError"
-            | "NotImplemented"
             | NOT_SENT
     )
 }

@@ -89,6 +89,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("aws_config", &["s3"]),
     ("aws_credential_types", &["s3"]),
     ("aws_sdk_s3", &["s3", "local_s3"]),
+    ("aws_types", &["s3"]),
     ("base64", &["*"]),
     ("bytes", &["local_s3"]),
     ("bytesize", &["cli"]),

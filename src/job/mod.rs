@@ -293,14 +293,23 @@ impl Run<'_> {
             emit: self.emit,
         };
         let mut stop = shutdown.clone();
+        let prepare = async {
+            let trusted = question.answer().await?;
+            let told = trusted.key_arn.clone();
+            let wants_arn = trusted.profile.updates_encryption;
+            let target = self
+                .resolved_target(before, journal, &facts.name, told, wants_arn)
+                .await;
+            target.map(|target| (trusted, target)).map_err(End::Fault)
+        };
+        let mut prepare = std::pin::pin!(prepare);
         let known = tokio::select! {
-            known = async {
-                let trusted = question.answer().await?;
-                let told = trusted.key_arn.clone();
-                let target = self.resolved_target(before, journal, &facts.name, told).await;
-                target.map(|target| (trusted, target)).map_err(End::Fault)
-            } => known,
-            () = asked_to_stop(&mut stop) => return Ok(End::Interrupted),
+            known = &mut prepare => known,
+            () = asked_to_stop(&mut stop) => {
+                // Scratch objects are removed at the end of the probe.
+                let _ = tokio::time::timeout(PROBE_GRACE, prepare).await;
+                return Ok(End::Interrupted);
+            }
         };
         let (trusted, target) = match known {
             Ok(known) => known,
@@ -351,6 +360,7 @@ impl Run<'_> {
         journal: &mut Writer,
         bucket: &str,
         told: Option<String>,
+        wants_arn: bool,
     ) -> Result<Target, S3Error> {
         let mut target = self.config.target.clone();
         let (Target::SseKms(kms) | Target::DsseKms(kms)) = &mut target else {
@@ -362,7 +372,7 @@ impl Run<'_> {
         }
         let told = match told {
             Some(arn) => Some(arn),
-            None if kms.needs_resolving() => {
+            None if wants_arn || kms.needs_resolving() => {
                 bucket::resolve_key(self.s3, bucket, &self.config.target).await?
             }
             None => return Ok(target),
@@ -398,6 +408,9 @@ impl Run<'_> {
         }
     }
 }
+
+/// How long a probe may go on after a signal: it removes what it has put. Shorter than Kubernetes' 30 s.
+const PROBE_GRACE: Duration = Duration::from_secs(20);
 
 /// Between two events that say nothing but that time passes.
 const HEARTBEAT: Duration = Duration::from_secs(1);

@@ -69,9 +69,13 @@ impl Question<'_> {
                 Some("--method auto copies what it can't update"),
             ));
         }
-        // On AWS only the update in place is tried; copies there are what is documented.
-        let is_probed_whole = !profile.rungs.is_empty();
-        let default = if is_probed_whole { CANARY_DEFAULT } else { 0 };
+        // On AWS copies are what is documented. Another store proves itself, also where nothing could be tried on scratch objects.
+        let is_trusted = profile.rungs.is_empty() && self.s3.is_aws();
+        let default = if is_trusted || config.trust.probe == Probe::Off {
+            0
+        } else {
+            CANARY_DEFAULT
+        };
         Ok(Trusted {
             canary: config.trust.canary.unwrap_or(default),
             profile,

@@ -172,7 +172,7 @@ pub enum RowPlan {
 
 /// What the row alone decides, before any request.
 ///
-/// A row stands for a look where it says which object it means (its ETag), how large it is, where it lies and what it is under; where
+/// A row stands for a look where it says which object it means (its ETag and date), how large it is, where it lies and what it is under; where
 /// the target is another mode, so that it can't be under it already; and where nothing can be lost that only a look shows. That last is
 /// so in a bucket without ACLs, without Object Lock, without a website's redirects, and without lifecycle rules that could have moved
 /// the object to another class since. What is not known of the bucket is no "none".
@@ -195,15 +195,18 @@ pub fn plan_row(entry: &ManifestEntry, started: Started, on: Circumstances<'_>) 
         && on.profile.destination_condition
         && on.profile.source_condition;
     match unseen(entry) {
-        Some(head) if nothing_hides && is_plain => {
+        Some(head) if is_plain => {
             let seen = Seen {
                 head: &head,
                 is_current: true,
                 update_refused: false,
             };
             match plan_object(entry, seen, started, on) {
-                // An update is confirmed by a look anyway; one before it tells the key.
-                Plan::CopyInPlace { resend: false } => RowPlan::Unseen(Box::new(head)),
+                Plan::CopyInPlace { resend: false } if nothing_hides => {
+                    RowPlan::Unseen(Box::new(head))
+                }
+                // It loses nothing, and is confirmed by a look afterwards.
+                Plan::UpdateEncryption => RowPlan::Unseen(Box::new(head)),
                 _ => RowPlan::Look,
             }
         }
@@ -218,6 +221,7 @@ fn unseen(entry: &ManifestEntry) -> Option<ObjectHead> {
         etag: Some(etag),
         storage_class: Some(class),
         encryption: Some(mode),
+        last_modified: Some(_),
         ..
     } = &entry.known
     else {

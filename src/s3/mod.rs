@@ -40,6 +40,8 @@ use aws_sdk_s3::config::{
     retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_types::SdkConfig;
+use aws_types::service_config::ServiceConfigKey;
 
 pub use copy::{Carry, Copy, Destination, Directive, SourceCondition, Written};
 pub use look::Ask;
@@ -130,7 +132,7 @@ impl S3 {
         let endpoint_url = connection
             .endpoint_url
             .clone()
-            .or_else(|| std::env::var("AWS_ENDPOINT_URL_S3").ok())
+            .or_else(|| endpoint_of_service(&shared))
             .or_else(|| shared.endpoint_url().map(str::to_owned));
         let region = shared
             .region()
@@ -166,6 +168,17 @@ impl S3 {
             .iter()
             .any(|suffix| host.ends_with(suffix))
     }
+}
+
+/// The endpoint that AWS's variables and files name for S3 alone, found as the SDK's client finds it.
+fn endpoint_of_service(shared: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder()
+        .service_id("S3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()
+        .expect("all three are given");
+    shared.service_config()?.load_config(key)
 }
 
 /// The Region of the environment or of AWS's files. A store of one's own is not in the Region of the machine that reseal

@@ -3,6 +3,7 @@
 //! Asked for only where the bucket can have it. A refusal to say is *unknown*: then the object is refused, unless the operator allows
 //! the loss. A store that does not know the question has no such thing, and is not asked again.
 
+use super::look::now_ms;
 use super::{Look, Stop, Task};
 use crate::bucket::{Acls, ObjectLock};
 use crate::closure::Loss;
@@ -96,7 +97,7 @@ impl<'a> Task<'_, 'a> {
     async fn lock_to_send(&self, object: ObjectRef<'_>, shown: &Lock) -> Result<Lock, Stop> {
         let facts = self.ctx.bucket.object_lock;
         if facts == Some(ObjectLock::Disabled) || self.ctx.learnt.absent.locks.get() {
-            return Ok(Lock::default());
+            return Ok(shown.clone());
         }
         let lock = self.lock(object, shown).await?;
         if lock.retention.is_none() && !self.ctx.learnt.absent.locks.get() {
@@ -125,8 +126,7 @@ impl<'a> Task<'_, 'a> {
             let answer = self.ask(Operation::GetObjectLegalHold, asked).await?;
             lock.legal_hold = self.lock_answer(answer)?.unwrap_or(false);
         }
-        let now_ms = time::OffsetDateTime::now_utc().unix_timestamp() * 1_000;
-        lock.retention = lock.retention.filter(|held| held.until_ms > now_ms);
+        lock.drop_what_is_over(now_ms());
         Ok(lock)
     }
 
@@ -135,6 +135,10 @@ impl<'a> Task<'_, 'a> {
             Ok(answer) => Ok(Some(answer)),
             // "Bucket is missing Object Lock Configuration".
             Err(error) if is_unheard_of(&error) || error.code == "InvalidRequest" => {
+                // A bucket that has said it has one is believed over an object's odd answer.
+                if self.ctx.bucket.object_lock.is_some() {
+                    return self.unknown(error, Loss::ObjectLock, Refusal::LockUnknown);
+                }
                 self.ctx.learnt.absent.locks.set(true);
                 Ok(None)
             }
@@ -147,7 +151,9 @@ impl<'a> Task<'_, 'a> {
         object: ObjectRef<'_>,
         shown: Option<u32>,
     ) -> Result<Vec<Tag>, Stop> {
-        if self.ctx.profile.shows_tag_count && shown.unwrap_or(0) == 0 {
+        // AWS shows the number only to those who may read the tags: there, none shown is not none.
+        let shows = self.ctx.profile.shows_tag_count && !self.ctx.s3.is_aws();
+        if shows && shown.unwrap_or(0) == 0 {
             return Ok(Vec::new());
         }
         Ok(self.tags(object).await?.unwrap_or_default())

@@ -24,6 +24,11 @@ pub(super) struct Look<'a> {
     pub(super) is_unseen: bool,
 }
 
+/// Now, in milliseconds since 1970.
+pub(super) fn now_ms() -> i64 {
+    time::OffsetDateTime::now_utc().unix_timestamp() * 1_000
+}
+
 impl<'a> Task<'_, 'a> {
     /// The object, or the version, of this row.
     pub(super) fn object<'k>(&'k self, version_id: Option<&'k str>) -> ObjectRef<'k> {
@@ -153,8 +158,13 @@ impl<'a> Task<'_, 'a> {
             part: None,
         };
         let object = self.object(version_id);
-        self.ask(Operation::HeadObject, || self.ctx.s3.head(object, ask))
-            .await
+        let answer = self
+            .ask(Operation::HeadObject, || self.ctx.s3.head(object, ask))
+            .await?;
+        Ok(answer.map(|mut head| {
+            head.lock.drop_what_is_over(now_ms());
+            head
+        }))
     }
 
     /// A HEAD's refusal names no code: a request that gets one tells whether it is this object that is refused, or everything.

@@ -183,6 +183,7 @@ pub async fn run(ctx: &Context<'_>, entry: &ManifestEntry, start: Start<'_>) -> 
         },
         usual_proof,
         place: None,
+        must_finish: Cell::new(false),
         before: None,
         checkpoints: start.checkpoints,
         uploads: Uploads::of(start.checkpoints),
@@ -221,6 +222,8 @@ struct Task<'c, 'a> {
     usual_proof: Proof,
     /// The place among those that prove the store.
     place: Option<SemaphorePermit<'c>>,
+    /// Somebody's old version is current until this row is through: no drain stops it.
+    must_finish: Cell<bool>,
     /// What was there before the last attempt, as far as it is to be proven.
     before: Option<Evidence>,
     /// What an earlier run has left word of, oldest first.
@@ -247,6 +250,16 @@ fn written_as(head: &ObjectHead) -> Written {
         version_id: head.version_id.clone(),
         checksums: head.checksums.clone(),
     }
+}
+
+/// What differs after an attempt that did not tell may be somebody else's object.
+fn untold(mut failure: Failure) -> Failure {
+    failure.message = format!(
+        "an attempt did not tell whether it happened, and what is there now is under the target but not the same, so that it is \
+         somebody else's or came back wrong: {}",
+        failure.message
+    );
+    failure
 }
 
 /// Why a row is not gone on with.
@@ -331,8 +344,13 @@ impl<'c, 'a> Task<'c, 'a> {
             Plan::Done => {
                 if let Some(before) = self.before.take() {
                     let written = written_as(&look.head);
-                    if !self.verify(&before, &target, &written).await? {
-                        return self.changed_meanwhile(look, &target).await.map(|()| None);
+                    match self.verify(&before, &target, &written).await {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            return self.changed_meanwhile(look, &target).await.map(|()| None);
+                        }
+                        Err(Stop::Wrong(failure)) => return Err(Stop::Row(untold(failure))),
+                        Err(stop) => return Err(stop),
                     }
                 }
                 self.delete_superseded(&target, None).await?;
@@ -422,6 +440,15 @@ impl<'c, 'a> Task<'c, 'a> {
         }
         let guard = self.ctx.learnt.resolving.lock().await;
         unknown().then_some(guard)
+    }
+
+    /// Waits for `what`, unless the run drains and the row may be left as it is.
+    async fn unless_drained(&self, what: impl Future<Output = ()>) -> Result<(), Stop> {
+        if self.must_finish.get() {
+            what.await;
+            return Ok(());
+        }
+        self.ctx.unless_drained(what).await
     }
 
     /// A question with its retries; the inner error is a refusal by the store.
@@ -525,6 +552,6 @@ impl<'c, 'a> Task<'c, 'a> {
             operation,
             class: error.class(),
         });
-        self.ctx.unless_drained(tokio::time::sleep(wait)).await
+        self.unless_drained(tokio::time::sleep(wait)).await
     }
 }

@@ -133,12 +133,8 @@ impl<'a> Task<'_, 'a> {
         target: &Target,
     ) -> Result<bool, Stop> {
         while !pile.is_complete() {
-            let limiter = self.ctx.limiter;
-            if pile.copies.is_empty() {
-                self.ctx.unless_drained(limiter.write()).await?;
-            } else {
-                limiter.write().await;
-            }
+            self.must_finish.set(!pile.copies.is_empty());
+            self.unless_drained(self.ctx.limiter.write()).await?;
             self.method = Method::Restack;
             match self.put_next(pile, target).await {
                 Ok(Ok(None)) => {
@@ -255,6 +251,7 @@ impl<'a> Task<'_, 'a> {
         pile: &mut Pile<'_, 'a>,
         target: &Target,
     ) -> Result<Result<Option<Top>, S3Error>, Stop> {
+        let is_enabled = self.ctx.bucket.versioning == Some(Versioning::Enabled);
         let top = match pile.next() {
             Some(look) => {
                 let before = self.evidence(look).await?;
@@ -267,6 +264,10 @@ impl<'a> Task<'_, 'a> {
                     && !self.verify(before, target, &written).await?
                 {
                     return Ok(Err(changed()));
+                }
+                if is_enabled && written.version_id.is_none() {
+                    // The store does not name what it has made: the listing does.
+                    return Ok(Ok(None));
                 }
                 pile.bytes += look.head.size;
                 Top {
@@ -282,7 +283,6 @@ impl<'a> Task<'_, 'a> {
                 Err(error) => return Ok(Err(error)),
             },
         };
-        let is_enabled = self.ctx.bucket.versioning == Some(Versioning::Enabled);
         let is_new = top.version_id != NULL_VERSION
             && !pile.ids.contains(&top.version_id)
             && !pile.copies.contains(&top.version_id);

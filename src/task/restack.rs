@@ -26,7 +26,7 @@ use crate::event::Event;
 use crate::object::NULL_VERSION;
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 use crate::plan::stack::{self, Progress};
-use crate::plan::{self, Plan, Refusal, Seen, Started};
+use crate::plan::{self, NEEDS_RESTORE, Plan, Refusal, Seen, Started};
 use crate::s3::{Directive, Version};
 
 /// One version of the key.
@@ -79,6 +79,8 @@ impl<'a> Task<'_, 'a> {
     /// that can't be explained.
     pub(super) async fn restack(&mut self, gone: Option<Failure>) -> Result<TaskOutcome, Stop> {
         let ctx = self.ctx;
+        // Whoever is alone with the key may wait for a place.
+        self.place = None;
         let mut alone = ctx.learnt.keys.queue(&self.entry.key);
         ctx.unless_drained(alone.reached()).await?;
         if self.is_restacked() {
@@ -454,6 +456,10 @@ impl<'a> Task<'_, 'a> {
 fn about_version(stop: Stop, version_id: &str) -> Stop {
     match stop {
         Stop::Row(mut failure) => {
+            // The manifest of what waits for a restore names the row's version, and this may be another.
+            if failure.code == NEEDS_RESTORE {
+                failure.code = "VersionNeedsRestore".to_owned();
+            }
             failure.message = format!("version {version_id}: {}", failure.message);
             Stop::Row(failure)
         }

@@ -34,7 +34,7 @@ impl<'a> Task<'_, 'a> {
         let is_named = self.entry.version_id.is_some() || !look.is_current;
         let version_id = look.head.version_id.as_deref().filter(|_| is_named);
         loop {
-            ctx.unless_drained(ctx.limiter.write()).await?;
+            self.unless_drained(ctx.limiter.write()).await?;
             let object = self.object(version_id);
             let request = ctx
                 .s3
@@ -64,7 +64,9 @@ impl<'a> Task<'_, 'a> {
             Err(error) => return Err(Stop::Row(error.to_failure())),
         };
         if head.etag != look.head.etag {
-            // Somebody has written the object meanwhile: an update keeps the ETag.
+            // Somebody has written the object meanwhile, or since the inventory: an update keeps the ETag. What is there now may
+            // be under the target by it.
+            self.started = Started::Now;
             let error = S3Error::changed_meanwhile(Operation::UpdateObjectEncryption.name());
             self.failed(Operation::UpdateObjectEncryption, look, target, &error)
                 .await?;
@@ -96,7 +98,7 @@ impl<'a> Task<'_, 'a> {
             _ => SourceCondition::Etag,
         };
         loop {
-            ctx.unless_drained(ctx.limiter.write()).await?;
+            self.unless_drained(ctx.limiter.write()).await?;
             let copy = Copy {
                 object: self.object(None),
                 head: &look.head,
@@ -179,7 +181,7 @@ impl<'a> Task<'_, 'a> {
             && target.is_confirmed_by(answered)
         {
             self.learn_key(answered);
-            return Ok(written);
+            return self.with_version_id(target, written).await;
         }
         let version_id = written.version_id.as_deref();
         let found = match self.head(version_id, target_key(target)).await? {
@@ -187,8 +189,22 @@ impl<'a> Task<'_, 'a> {
             Err(error) => return Err(Stop::Row(error.to_failure())),
         };
         self.confirm(target, &found)?;
-        Ok(Written {
+        let written = Written {
             encryption: Some(found),
+            ..written
+        };
+        self.with_version_id(target, written).await
+    }
+
+    /// Some stores don't name the version that they have made (Ceph RGW); a look does, where it is needed.
+    async fn with_version_id(&self, target: &Target, written: Written) -> Result<Written, Stop> {
+        if written.version_id.is_some() || !self.deletes_superseded() {
+            return Ok(written);
+        }
+        let found = self.head(None, target_key(target)).await?.ok();
+        let found = found.filter(|head| written.etag.as_ref() == Some(&head.etag));
+        Ok(Written {
+            version_id: found.and_then(|head| head.version_id),
             ..written
         })
     }

@@ -81,10 +81,12 @@ impl<'a> Task<'_, 'a> {
                 None => Ok(()),
             };
         }
-        let (before, after) = (
-            self.look_at(Some(&old)).await?,
-            self.look_at(Some(&newer.version_id)).await?,
-        );
+        let before = match self.look_at(Some(&old)).await {
+            // Another row of the same key was faster.
+            Err(Stop::Row(gone)) if gone.http_status == 404 => return Ok(()),
+            before => before?,
+        };
+        let after = self.look_at(Some(&newer.version_id)).await?;
         let is_equal = target.is_confirmed_by(&after.head.encryption)
             && self
                 .is_same(&after, &before, Sure::ToDelete, &mut Read::new())
@@ -222,13 +224,10 @@ impl<'a> Task<'_, 'a> {
     }
 }
 
-/// What a look has shown. Retention that is over holds nothing, and no copy has it.
+/// What a look has shown.
 fn evidence(look: &Look<'_>) -> Evidence {
-    let mut head = look.head.clone();
-    let now_ms = time::OffsetDateTime::now_utc().unix_timestamp() * 1_000;
-    head.lock.retention = head.lock.retention.filter(|held| held.until_ms > now_ms);
     Evidence {
-        head,
+        head: look.head.clone(),
         tags: None,
         acl: None,
         sha256: None,

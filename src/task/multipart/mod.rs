@@ -21,11 +21,13 @@ use tokio::sync::Semaphore;
 pub(super) use uploads::Uploads;
 
 use super::rewrite::{Next, target_key};
+use super::verify::Proof;
 use super::{Look, Stop, Task};
 use crate::checkpoint::Checkpoint;
+use crate::closure::Evidence;
 use crate::encryption::Target;
 use crate::event::{Operation, ResponseClass};
-use crate::object::{ChecksumKind, Checksums};
+use crate::object::{ChecksumKind, Checksums, ObjectHead};
 use crate::outcome::{Failure, Method};
 use crate::plan::{Layout, PART_BYTES_DEFAULT, checksum_to_ask};
 use crate::retry::{self, Verdict};
@@ -131,6 +133,19 @@ impl<'a> Task<'_, 'a> {
         self.method = Method::MultipartCopy;
         let source = self.source(look).await?;
         let part_bytes = self.ctx.settings.part_bytes;
+        // A completion that does not tell is proven by what there was before, checksums included.
+        if self.proof == Proof::Answer {
+            self.proof = Proof::Head;
+        }
+        self.before.get_or_insert_with(|| Evidence {
+            head: ObjectHead {
+                checksums: source.checksums.clone(),
+                ..look.head.clone()
+            },
+            tags: None,
+            acl: None,
+            sha256: None,
+        });
         let rewrite = Rewrite::new(look, target, carry, destination, source, part_bytes);
         let (upload_id, have) = match self.resume(&rewrite).await? {
             Some(found) => found,
@@ -165,7 +180,7 @@ impl<'a> Task<'_, 'a> {
             checksum = None;
         }
         loop {
-            ctx.unless_drained(ctx.limiter.write()).await?;
+            self.unless_drained(ctx.limiter.write()).await?;
             let create = Create {
                 object: self.object(None),
                 head: &look.head,
@@ -226,7 +241,7 @@ impl<'a> Task<'_, 'a> {
         let summed = |part: &Part| part.checksums.values.contains_key(algorithm);
         let checksum = parts.iter().all(summed).then_some(*kind);
         loop {
-            ctx.unless_drained(ctx.limiter.write()).await?;
+            self.unless_drained(ctx.limiter.write()).await?;
             let complete = Complete {
                 object: self.object(None),
                 upload_id,

@@ -182,7 +182,7 @@ impl<'a> Task<'_, 'a> {
         let (ctx, object) = (self.ctx, self.object(None));
         for turn in 0..ABORTS_MAX {
             if turn > 0 {
-                ctx.unless_drained(tokio::time::sleep(ABORT_PAUSE)).await?;
+                self.unless_drained(tokio::time::sleep(ABORT_PAUSE)).await?;
             }
             if let Some(why) = self.abort_once(upload_id).await? {
                 return Ok(Some(why));
@@ -204,7 +204,7 @@ impl<'a> Task<'_, 'a> {
         let (ctx, operation) = (self.ctx, Operation::AbortMultipartUpload);
         let mut attempts = Attempts::default();
         loop {
-            ctx.unless_drained(ctx.limiter.write()).await?;
+            self.unless_drained(ctx.limiter.write()).await?;
             let request = ctx.s3.abort_upload(self.object(None), upload_id);
             let error = match self.observed(operation, request).await {
                 Ok(()) => return Ok(None),
