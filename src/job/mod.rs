@@ -293,22 +293,24 @@ impl Run<'_> {
             emit: self.emit,
         };
         let mut stop = shutdown.clone();
-        let prepare = async {
-            let trusted = question.answer().await?;
-            let told = trusted.key_arn.clone();
-            let wants_arn = trusted.profile.updates_encryption;
-            let target = self
-                .resolved_target(before, journal, &facts.name, told, wants_arn)
-                .await;
-            target.map(|target| (trusted, target)).map_err(End::Fault)
-        };
-        let mut prepare = std::pin::pin!(prepare);
-        let known = tokio::select! {
-            known = &mut prepare => known,
-            () = asked_to_stop(&mut stop) => {
-                // Scratch objects are removed at the end of the probe.
-                let _ = tokio::time::timeout(PROBE_GRACE, prepare).await;
-                return Ok(End::Interrupted);
+        let known = {
+            let prepare = async {
+                let trusted = question.answer().await?;
+                let told = trusted.key_arn.clone();
+                let wants_arn = trusted.profile.updates_encryption;
+                let target = self
+                    .resolved_target(before, journal, &facts.name, told, wants_arn)
+                    .await;
+                target.map(|target| (trusted, target)).map_err(End::Fault)
+            };
+            let mut prepare = std::pin::pin!(prepare);
+            tokio::select! {
+                known = &mut prepare => known,
+                () = asked_to_stop(&mut stop) => {
+                    // Scratch objects are removed at the end of the probe.
+                    let _ = tokio::time::timeout(PROBE_GRACE, prepare).await;
+                    return Ok(End::Interrupted);
+                }
             }
         };
         let (trusted, target) = match known {
