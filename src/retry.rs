@@ -79,6 +79,10 @@ pub fn judge_rewrite(error: &S3Error, source: &Encryption, target: &Target) -> V
         (_, ResponseClass::Throttled) => Verdict::Again {
             throttled_by: Some(throttler(error)),
         },
+        // What the store does not know it has not done.
+        ("NotImplemented", ResponseClass::ServerError) if error.http_status == 501 => {
+            Verdict::FailRow
+        }
         (_, ResponseClass::NoAnswer | ResponseClass::ServerError) => Verdict::LookFirst,
         (_, ResponseClass::Ok | ResponseClass::ClientError) => {
             match error.http_status {
@@ -337,7 +341,7 @@ mod tests {
         let unknown = error(501, "NotImplemented", "");
         assert_eq!(judge_look(&unknown), Verdict::FailRow);
         let rewrite = judge_rewrite(&unknown, &Encryption::SseS3, &kms("k"));
-        assert_eq!(rewrite, Verdict::FailJob);
+        assert_eq!(rewrite, Verdict::FailRow);
     }
 
     #[test]

@@ -332,7 +332,9 @@ pub fn plan_copy(head: &ObjectHead, on: Circumstances<'_>) -> Plan {
         return Plan::Refuse(Refusal::NoWorkingMethod);
     };
     let threshold = on.rules.multipart_threshold.min(COPY_OBJECT_BYTES_MAX);
-    let in_parts = head.size > threshold || rung == Rung::Multipart;
+    // The operator's threshold is a wish, CopyObject's bound is none.
+    let wants_parts = head.size > threshold && on.profile.copies_parts;
+    let in_parts = wants_parts || head.size > COPY_OBJECT_BYTES_MAX || rung == Rung::Multipart;
     if in_parts {
         let fits = head.size > 0 && head.size <= PART_BYTES_MAX * u64::from(PARTS_MAX);
         if !fits || !on.profile.copies_parts {

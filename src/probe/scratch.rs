@@ -198,6 +198,8 @@ impl<'a> Scratch<'a> {
                 found.sort();
                 return Ok(Some(found));
             }
+            // They could be read of the original.
+            (Err(_), Tagging::Compared) => return Ok(Some(Vec::new())),
             (Err(refused), _) => {
                 self.no_tags(&format!("GetObjectTagging is refused ({})", said(&refused)));
             }

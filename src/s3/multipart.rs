@@ -208,7 +208,8 @@ impl S3 {
         let (mode, key) = (answer.server_side_encryption(), answer.ssekms_key_id());
         Ok(Written {
             encryption: encryption_of(mode, key, answer.bucket_key_enabled(), None),
-            etag: Some(etag.to_owned()),
+            // Ceph RGW 16 sends an empty one: it names nothing.
+            etag: Some(etag.to_owned()).filter(|etag| !etag.trim_matches('"').is_empty()),
             version_id: version_of(answer.version_id()),
             checksums: checksums_in!(&answer, answer.checksum_type()),
         })

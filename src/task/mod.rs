@@ -408,6 +408,9 @@ impl<'c, 'a> Task<'c, 'a> {
         if let Some(before) = self.before.take()
             && !self.verify(&before, &target, &written).await?
         {
+            // Under the target it may still be ours, and is held against what there was.
+            self.before = Some(before);
+            self.started = Started::Now;
             return self.changed_meanwhile(look, &target).await.map(|()| None);
         }
         if plan != Plan::UpdateEncryption {

@@ -57,6 +57,10 @@ impl Verify {
     }
 }
 
+fn rewritten_but(why: &str) -> String {
+    format!("rewritten, but it can't be checked: {why}")
+}
+
 impl<'a> Task<'_, 'a> {
     /// What there is of the object before its rewrite, as far as it is to be proven.
     pub(super) async fn evidence(&self, look: &Look<'a>) -> Result<Option<Evidence>, Stop> {
@@ -80,17 +84,25 @@ impl<'a> Task<'_, 'a> {
         written: &Written,
     ) -> Result<bool, Stop> {
         let key = target_key(target);
-        let version_id = written.version_id.as_deref();
+        // A store that gives ids where there are no versions can't be asked by them.
+        let is_versioned = before.head.version_id.is_some();
+        let version_id = written.version_id.as_deref().filter(|_| is_versioned);
         let unproven = |error: S3Error| {
             let mut failure = error.to_failure();
-            failure.message = format!("rewritten, but it can't be checked: {}", failure.message);
+            failure.message = rewritten_but(&failure.message);
             Stop::Row(failure)
         };
         let head = self.head(version_id, key).await?.map_err(unproven)?;
         if written.etag.as_ref().is_some_and(|etag| *etag != head.etag) {
             return Ok(false);
         }
-        let after = self.seen(self.object(version_id), head, key).await?;
+        let after = match self.seen(self.object(version_id), head, key).await {
+            Err(Stop::Row(mut failure)) => {
+                failure.message = rewritten_but(&failure.message);
+                return Err(Stop::Row(failure));
+            }
+            after => after?,
+        };
         let allowed = &self.ctx.settings.rules.allowed;
         let differences = closure::differences(before, &after, allowed);
         if differences.is_empty() {

@@ -343,7 +343,7 @@ async fn a_key_is_refused_as_a_whole_before_anything_of_it_is_written() {
     let writes = store.writes();
     let run = job(&store, &["archived"], &target, RESTACK).args("--probe off --canary 0");
     run.run().expect(3);
-    assert_eq!(run.report()[0].code, "NeedsRestore");
+    assert_eq!(run.report()[0].code, "VersionNeedsRestore");
     set_versioning(&store.client, BucketVersioningStatus::Suspended).await;
     let run = job(&store, &["suspended"], &target, RESTACK).args("--probe off --canary 0");
     run.run().expect(3);

@@ -61,6 +61,8 @@ impl Front {
         let requester = Requester::default();
         let asked = Asked::new(&request, remote);
         let expects_continue = request.headers().contains_key(header::EXPECT);
+        let is_empty =
+            (request.headers().get(header::CONTENT_LENGTH)).is_some_and(|length| length == "0");
 
         let unread = Unread(Arc::default());
         let mut request = request.map(|body| {
@@ -102,6 +104,11 @@ impl Front {
             }
         }
         headers.insert(header::SERVER, HeaderValue::from_static("reseal-local-s3"));
+        if expects_continue && is_empty {
+            // Nobody reads the body that there isn't, so that no "100 Continue" is sent; botocore, which waited for it, then
+            // stumbles over the next answer of the connection.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
 
         let status = response.status().as_u16();
         let entries = asked.entries(&response, &requester, error_code, started);
