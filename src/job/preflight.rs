@@ -3,6 +3,7 @@
 //! | fact | told | when |
 //! |---|---|---|
 //! | versioning | `new-versions`, `versioning-suspended` | copies |
+//! | | `nothing-superseded`, `superseded-unknown` | `--delete-superseded`; the latter stops the job |
 //! | replication | `replication-leaves-out-kms` | KMS targets and rules without KMS objects |
 //! | | `replication-runs`, `replicas-stay` | copies; updates only |
 //! | notifications | `notifications` | copies |
@@ -70,6 +71,7 @@ pub fn findings(facts: &BucketFacts, target: &Target, job: &Rewrites<'_>) -> Vec
         default_encryption(facts.default_encryption.as_ref(), target),
         object_lock(facts.object_lock, job),
         versioning(facts, job),
+        superseded(facts.versioning, job),
         acls(facts.acls, job),
         replication(facts.replication.as_deref(), target, job),
         notifications(facts.notifications, job),
@@ -103,7 +105,7 @@ fn default_encryption(default: Option<&DefaultEncryption>, target: &Target) -> O
             "default-encryption-unknown",
             Level::Warning,
             format!(
-                "what the bucket's default encryption is could not be asked (s3:GetEncryptionConfiguration): new objects may \
+                "what the bucket's default encryption is could not be learnt (s3:GetEncryptionConfiguration): new objects may \
                  keep arriving under another encryption than the target{meanwhile}"
             ),
         );
@@ -190,7 +192,7 @@ fn object_lock(lock: Option<ObjectLock>, job: &Rewrites<'_>) -> Option<Finding> 
             None => finding(
                 "object-lock-unknown",
                 Level::Note,
-                "whether the bucket has Object Lock could not be asked (s3:GetBucketObjectLockConfiguration): an object that it \
+                "whether the bucket has Object Lock could not be learnt (s3:GetBucketObjectLockConfiguration): an object that it \
                  holds is refused by the store",
             ),
         };
@@ -224,7 +226,7 @@ fn object_lock(lock: Option<ObjectLock>, job: &Rewrites<'_>) -> Option<Finding> 
             "object-lock-unknown",
             Level::Warning,
             format!(
-                "whether the bucket has Object Lock could not be asked (s3:GetBucketObjectLockConfiguration): {each}. Where the \
+                "whether the bucket has Object Lock could not be learnt (s3:GetBucketObjectLockConfiguration): {each}. Where the \
                  bucket has it, an object under no retention is refused, because a default could lock its copy"
             ),
         ),
@@ -250,7 +252,7 @@ fn versioning(facts: &BucketFacts, job: &Rewrites<'_>) -> Option<Finding> {
                 ),
                 None => (
                     Level::Warning,
-                    "whether a lifecycle rule removes noncurrent versions could not be asked (s3:GetLifecycleConfiguration)",
+                    "whether a lifecycle rule removes noncurrent versions could not be learnt (s3:GetLifecycleConfiguration)",
                 ),
             };
             finding(
@@ -272,8 +274,29 @@ fn versioning(facts: &BucketFacts, job: &Rewrites<'_>) -> Option<Finding> {
         None => finding(
             "versioning-unknown",
             Level::Warning,
-            "whether the bucket keeps versions could not be asked (s3:GetBucketVersioning): if it does, each copy leaves the \
+            "whether the bucket keeps versions could not be learnt (s3:GetBucketVersioning): if it does, each copy leaves the \
              version before it, under its old encryption and billed",
+        ),
+    }
+}
+
+/// What was asked for by `--delete-superseded`, and can't be.
+fn superseded(versioning: Option<Versioning>, job: &Rewrites<'_>) -> Option<Finding> {
+    if !job.delete_superseded {
+        return None;
+    }
+    match versioning {
+        Some(Versioning::Enabled) => None,
+        Some(Versioning::Never | Versioning::Suspended) => finding(
+            "nothing-superseded",
+            Level::Warning,
+            "--delete-superseded deletes nothing here: without versioning, a rewrite replaces what was there",
+        ),
+        None => finding(
+            "superseded-unknown",
+            Level::Stop,
+            "--delete-superseded, and it is not known whether the bucket keeps versions (s3:GetBucketVersioning): let it be asked, or \
+             leave the flag out",
         ),
     }
 }
@@ -292,7 +315,7 @@ fn acls(acls: Option<Acls>, job: &Rewrites<'_>) -> Option<Finding> {
             "acls-unknown",
             Level::Note,
             format!(
-                "whether the bucket has ACLs could not be asked (s3:GetBucketOwnershipControls): {each}"
+                "whether the bucket has ACLs could not be learnt (s3:GetBucketOwnershipControls): {each}"
             ),
         ),
     }

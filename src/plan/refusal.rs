@@ -108,7 +108,7 @@ impl Refusal {
             ),
             Self::TagsUnknown => (
                 "TagsUnknown",
-                "its tags can't be read (s3:GetObjectTagging), and would have to be sent again",
+                "its tags can't be read (s3:GetObjectTagging), and would have to be sent again, or compared (--canary, --verify read)",
             ),
             Self::LockUnknown => (
                 "LockUnknown",

@@ -349,7 +349,10 @@ impl<'c, 'a> Task<'c, 'a> {
                         Ok(false) => {
                             return self.changed_meanwhile(look, &target).await.map(|()| None);
                         }
-                        Err(Stop::Wrong(failure)) => return Err(Stop::Row(untold(failure))),
+                        // While the store has yet to earn trust, it has none.
+                        Err(Stop::Wrong(failure)) if self.place.is_none() => {
+                            return Err(Stop::Row(untold(failure)));
+                        }
                         Err(stop) => return Err(stop),
                     }
                 }

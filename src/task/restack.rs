@@ -158,6 +158,11 @@ impl<'a> Task<'_, 'a> {
         if work.is_nothing() {
             return match gone {
                 Some(failure) if layers.is_empty() => Err(Stop::Row(failure.clone())),
+                None if layers.is_empty() => Err(Stop::Row(Failure {
+                    code: "NoSuchKey".to_owned(),
+                    http_status: 404,
+                    message: "ListObjectVersions: the key has no version".to_owned(),
+                })),
                 _ => Ok(Some(self.nothing_left(*done)?)),
             };
         }

@@ -17,6 +17,9 @@ use crate::object::{ChecksumKind, Checksums};
 use crate::outcome::Failure;
 use crate::s3::{Ask, Version, Written};
 
+/// Code of a row that was rewritten and whose superseded version is there still.
+const KEPT: &str = "SupersededVersionKept";
+
 /// SHA-256 of versions that were read, by version id.
 pub(super) type Read = BTreeMap<String, [u8; 32]>;
 
@@ -201,6 +204,7 @@ impl<'a> Task<'_, 'a> {
             Ok(()) => Ok(()),
             Err(error) => {
                 let mut failure = error.to_failure();
+                KEPT.clone_into(&mut failure.code);
                 failure.message = format!(
                     "rewritten and verified, the superseded version {version_id} could not be deleted: {}",
                     failure.message
@@ -237,7 +241,7 @@ fn evidence(look: &Look<'_>) -> Evidence {
 /// A version that was superseded and stays.
 fn kept(version_id: &str, why: &str) -> Stop {
     Stop::Row(Failure {
-        code: "SupersededVersionKept".to_owned(),
+        code: KEPT.to_owned(),
         http_status: 0,
         message: format!("rewritten, but version {version_id} was not deleted: {why}"),
     })

@@ -321,7 +321,7 @@ async fn a_version_that_may_not_be_deleted_is_told() {
     );
     job.run().expect(3);
     let report = job.report();
-    assert_eq!(report[0].code, "AccessDenied", "{report:?}");
+    assert_eq!(report[0].code, "SupersededVersionKept", "{report:?}");
     let told = "rewritten and verified, the superseded version";
     assert!(report[0].message.contains(told), "{report:?}");
     let after = versions(&store, "held").await;
