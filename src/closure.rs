@@ -189,31 +189,13 @@ pub fn differences(before: &Evidence, after: &Evidence, allowed: &Losses) -> Vec
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::encryption::Encryption;
-    use crate::object::{Checksums, ContentHeaders, Grant, Grantee, Lock};
+    use crate::object::{Checksums, Grant, Grantee};
 
     fn evidence() -> Evidence {
         Evidence {
-            head: ObjectHead {
-                etag: "\"e\"".to_owned(),
-                size: 1,
-                version_id: None,
-                last_modified: None,
-                encryption: Encryption::NotSse,
-                storage_class: None,
-                website_redirect: None,
-                archived: false,
-                headers: ContentHeaders::default(),
-                metadata: BTreeMap::new(),
-                missing_meta: 0,
-                tag_count: None,
-                lock: Lock::default(),
-                checksums: Checksums::default(),
-                parts: None,
-            },
+            head: ObjectHead::bare("\"e\"".to_owned(), 1, Encryption::NotSse),
             tags: Some(Vec::new()),
             acl: Some(Acl {
                 owner: None,

@@ -96,6 +96,27 @@ pub struct ObjectHead {
 }
 
 impl ObjectHead {
+    /// An object of which no more than this is known.
+    pub fn bare(etag: String, size: u64, encryption: Encryption) -> Self {
+        Self {
+            etag,
+            size,
+            version_id: None,
+            last_modified: None,
+            encryption,
+            storage_class: None,
+            website_redirect: None,
+            archived: false,
+            headers: ContentHeaders::default(),
+            metadata: BTreeMap::new(),
+            missing_meta: 0,
+            tag_count: None,
+            lock: Lock::default(),
+            checksums: Checksums::default(),
+            parts: None,
+        }
+    }
+
     /// The storage class by its name; S3 leaves out STANDARD.
     pub fn storage_class_name(&self) -> &str {
         self.storage_class.as_deref().unwrap_or("STANDARD")

@@ -238,21 +238,10 @@ fn unseen(entry: &ManifestEntry) -> Option<ObjectHead> {
         "STANDARD" | "STANDARD_IA" | "ONEZONE_IA" | "GLACIER_IR" | "REDUCED_REDUNDANCY"
     );
     is_at_hand.then(|| ObjectHead {
-        etag: format!("\"{}\"", etag.trim_matches('"')),
-        size: *size,
         version_id: entry.version_id.clone(),
         last_modified: entry.known.last_modified,
-        encryption,
         storage_class: Some(class.clone()),
-        website_redirect: None,
-        archived: false,
-        headers: crate::object::ContentHeaders::default(),
-        metadata: std::collections::BTreeMap::new(),
-        missing_meta: 0,
-        tag_count: None,
-        lock: crate::object::Lock::default(),
-        checksums: crate::object::Checksums::default(),
-        parts: None,
+        ..ObjectHead::bare(format!("\"{}\"", etag.trim_matches('"')), *size, encryption)
     })
 }
 

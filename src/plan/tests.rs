@@ -1,11 +1,8 @@
 //! Every cell of the tables.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::bucket::Lifecycle;
 use crate::encryption::{CustomerKey, KmsTarget};
-use crate::object::{Checksums, ContentHeaders, Lock};
 use crate::outcome::SkipReason::{AlreadyEncrypted, DoneBeforeInterruption};
 
 const KEY: &str = "arn:aws:kms:us-east-1:111122223333:key/new";
@@ -21,23 +18,7 @@ fn entry() -> ManifestEntry {
 }
 
 fn head() -> ObjectHead {
-    ObjectHead {
-        etag: "\"e\"".to_owned(),
-        size: 1,
-        version_id: None,
-        last_modified: None,
-        encryption: Encryption::NotSse,
-        storage_class: None,
-        website_redirect: None,
-        archived: false,
-        headers: ContentHeaders::default(),
-        metadata: BTreeMap::new(),
-        missing_meta: 0,
-        tag_count: None,
-        lock: Lock::default(),
-        checksums: Checksums::default(),
-        parts: None,
-    }
+    ObjectHead::bare("\"e\"".to_owned(), 1, Encryption::NotSse)
 }
 
 fn found() -> [Encryption; 5] {
