@@ -125,8 +125,8 @@ pub struct TrustArgs {
         value_name = "WHEN"
     )]
     pub probe: ProbeMode,
-    /// Read back and compare the first N rewritten objects before the rest is begun [default: 10 where the store was probed
-    /// whole, else 0].
+    /// Read back and compare the first N rewritten objects before the rest is begun [default: 10; on AWS and
+    /// with --probe off 0].
     #[arg(long, env = "RESEAL_CANARY", value_name = "N")]
     pub canary: Option<u64>,
     /// How each rewrite is checked: answer (what the store's answer names), head (HEAD before and after), read (bytes, tags,

@@ -18,7 +18,7 @@ use crate::s3::S3;
 
 /// Where scratch objects are put, and removed again, in the bucket of the job.
 const SCRATCH: &str = ".reseal-scratch";
-/// Objects that are read back before the rest is begun, on a store that was probed whole and that nobody has said anything about.
+/// Objects that are read back before the rest is begun, on a store other than AWS that nobody has said anything about.
 const CANARY_DEFAULT: u64 = 10;
 
 /// What is known of the store.

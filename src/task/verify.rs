@@ -22,7 +22,7 @@ pub enum Verify {
     Head,
     /// The same, and tags, ACL, lock, and the bytes, read before and after.
     Read,
-    /// `Read` for this share of the objects, `Head` for none of the others.
+    /// `Read` for this share of the objects, from 0 to 1, and `Answer` for the others.
     Sample(f64),
 }
 
