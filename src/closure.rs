@@ -116,6 +116,18 @@ pub struct Evidence {
     pub sha256: Option<[u8; 32]>,
 }
 
+impl Evidence {
+    /// What HEAD has shown.
+    pub fn of(head: ObjectHead) -> Self {
+        Self {
+            head,
+            tags: None,
+            acl: None,
+            sha256: None,
+        }
+    }
+}
+
 /// What differs, in words; empty where everything that was seen is the same. The encryption is not looked at, nor what a rewrite
 /// is known to change: ETag, version id, dates, replication status.
 pub fn differences(before: &Evidence, after: &Evidence, allowed: &Losses) -> Vec<&'static str> {

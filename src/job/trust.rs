@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::exit::Exit;
 use crate::journal::StateDir;
 use crate::plan::MethodChoice;
-use crate::probe::{self, ProbeError, Reason, Wish};
+use crate::probe::{self, Wish};
 use crate::profile::StoreProfile;
 use crate::s3::S3;
 
@@ -70,7 +70,7 @@ impl Question<'_> {
             ));
         }
         // On AWS copies are what is documented. Another store proves itself, also where nothing could be tried on scratch objects.
-        let is_trusted = profile.rungs.is_empty() && self.s3.is_aws();
+        let is_trusted = !profile.probed && self.s3.is_aws();
         let default = if is_trusted || config.trust.probe == Probe::Off {
             0
         } else {
@@ -100,23 +100,8 @@ impl Question<'_> {
             wants_copies: when == Probe::Always || !self.s3.is_aws(),
             wants_parts: false,
         };
-        let findings = probe::probe(self.s3, &wish)
-            .await
-            .map_err(|error| match error {
-                ProbeError {
-                    reason: Reason::Store(error),
-                    left,
-                } => {
-                    if let Some(left) = left {
-                        self.warn(&left);
-                    }
-                    End::Fault(error)
-                }
-                other => stopped(
-                    other.to_string(),
-                    Some("--probe off takes the store for one that does what AWS documents"),
-                ),
-            })?;
+        let probed = probe::probe(self.s3, &wish).await;
+        let findings = probed.map_err(|error| End::Stopped(error.into()))?;
         for note in &findings.notes {
             self.warn(note);
         }

@@ -114,7 +114,10 @@ impl<'a> Task<'_, 'a> {
         read: &mut Read,
     ) -> Result<bool, Stop> {
         let (seen, before) = match sure {
-            Sure::ToLeaveIt => (evidence(copy), evidence(old)),
+            Sure::ToLeaveIt => (
+                Evidence::of(copy.head.clone()),
+                Evidence::of(old.head.clone()),
+            ),
             Sure::ToDelete => (
                 self.all_evidence(copy).await?,
                 self.all_evidence(old).await?,
@@ -143,7 +146,10 @@ impl<'a> Task<'_, 'a> {
 
     /// Whether two versions are the same in all that a look shows but the encryption.
     pub(super) fn looks_same(&self, copy: &Look<'a>, old: &Look<'a>) -> bool {
-        self.is_alike(&evidence(old), &evidence(copy))
+        self.is_alike(
+            &Evidence::of(old.head.clone()),
+            &Evidence::of(copy.head.clone()),
+        )
     }
 
     fn is_alike(&self, before: &Evidence, after: &Evidence) -> bool {
@@ -153,7 +159,7 @@ impl<'a> Task<'_, 'a> {
     /// What a look shows, and what it doesn't.
     async fn all_evidence(&self, look: &Look<'a>) -> Result<Evidence, Stop> {
         let object = self.version_of(look);
-        let mut evidence = evidence(look);
+        let mut evidence = Evidence::of(look.head.clone());
         evidence.tags = self.tags(object).await?;
         if self.ctx.bucket.acls != Some(Acls::Disabled) {
             evidence.acl = self.acl(object).await?;
@@ -225,16 +231,6 @@ impl<'a> Task<'_, 'a> {
             }
             _ => Stop::Row(error.to_failure()),
         })
-    }
-}
-
-/// What a look has shown.
-fn evidence(look: &Look<'_>) -> Evidence {
-    Evidence {
-        head: look.head.clone(),
-        tags: None,
-        acl: None,
-        sha256: None,
     }
 }
 

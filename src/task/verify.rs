@@ -124,12 +124,7 @@ impl<'a> Task<'_, 'a> {
         head: crate::object::ObjectHead,
         key: Option<&CustomerKey>,
     ) -> Result<Evidence, Stop> {
-        let mut evidence = Evidence {
-            head,
-            tags: None,
-            acl: None,
-            sha256: None,
-        };
+        let mut evidence = Evidence::of(head);
         if self.proof != Proof::Read {
             return Ok(evidence);
         }

@@ -137,14 +137,11 @@ impl<'a> Task<'_, 'a> {
         if self.proof == Proof::Answer {
             self.proof = Proof::Head;
         }
-        self.before.get_or_insert_with(|| Evidence {
-            head: ObjectHead {
+        self.before.get_or_insert_with(|| {
+            Evidence::of(ObjectHead {
                 checksums: source.checksums.clone(),
                 ..look.head.clone()
-            },
-            tags: None,
-            acl: None,
-            sha256: None,
+            })
         });
         let rewrite = Rewrite::new(look, target, carry, destination, source, part_bytes);
         let (upload_id, have) = match self.resume(&rewrite).await? {
