@@ -3,6 +3,8 @@
 //! A rewrite of one request needs none of these: the look after a crash tells everything. What takes several requests leaves
 //! something behind that only its maker knows.
 
+use serde::{Deserialize, Serialize};
+
 /// The longest upload id that can be remembered, in bytes. S3 documents no bound; the ids of known stores have up to 300.
 pub const UPLOAD_ID_BYTES_MAX: usize = 2048;
 
@@ -19,7 +21,7 @@ pub const VERSIONS_MAX: usize = 1000;
 pub const VERSIONS_BYTES_MAX: usize = 90_000;
 
 /// How far a row has come. Only the rows in flight have one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Checkpoint {
     /// A multipart upload was created for the row: it is continued or aborted.
     Upload {

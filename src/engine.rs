@@ -5,7 +5,7 @@
 //! is *settled* (the journal knows how it ended). Only then is its outcome told.
 //!
 //! Admission waits while any of these is full: tasks in flight ([`Settings::concurrency`]), outcomes that wait for the disk
-//! ([`PENDING_RECORDS_MAX`]), the distance from the lowest unsettled row to the next ([`crate::journal::WINDOW_ROWS_MAX`]).
+//! ([`PENDING_RECORDS_MAX`]; none while the state does not answer), the distance from the lowest unsettled row to the next ([`crate::journal::WINDOW_ROWS_MAX`]).
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -251,6 +251,7 @@ impl<'c> Engine<'c> {
         let lowest = self.unsettled.first().copied().unwrap_or(next);
         let may = in_flight < self.settings.concurrency
             && (self.unsynced.len() as u64) < PENDING_RECORDS_MAX
+            && !self.journal.is_stalled()
             && next < self.reserved
             && next - lowest < WINDOW_ROWS_MAX;
         if !may {

@@ -79,6 +79,7 @@ pub mod outcome;
 
 pub mod event;
 pub mod s3_error;
+pub mod shard;
 
 pub mod exit;
 

@@ -120,7 +120,7 @@ pub const FAILURE_CODES_MAX: usize = 64;
 pub const OTHER_CODES: &str = "Other";
 
 /// Counts over outcomes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Rows that succeeded, by method.
     pub succeeded: BTreeMap<Method, u64>,

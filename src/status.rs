@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::human;
 use crate::job::JobFile;
-use crate::journal;
+use crate::journal::StateRoot;
+use crate::shard::Shard;
 
 /// Where a job stands.
 #[derive(Clone, Debug, Serialize)]
@@ -52,13 +53,15 @@ pub struct Status {
 ///
 /// # Errors
 /// There is no job in it, or it is damaged.
-pub fn read(state: &Path) -> Result<Status, Error> {
-    let job: JobFile = journal::read_job_unlocked(state)?.ok_or_else(|| {
+pub async fn read(state: &Path) -> Result<Status, Error> {
+    let root = StateRoot::dir(state);
+    let job: Option<JobFile> = root.read_shard(Shard::ONLY).await?;
+    let job = job.ok_or_else(|| {
         Error::new(Exit::Usage, format!("{} holds no job", state.display())).hint(
             "give the folder that `reseal run` names at its start, by default .reseal/<job id>",
         )
     })?;
-    let replay = journal::replay_unlocked(state)?.unwrap_or_default();
+    let replay = root.peek(Shard::ONLY).await?.unwrap_or_default();
     let (total, settled) = (job.prepared.rows, replay.settled.len());
     let tally = &replay.tally;
     Ok(Status {
@@ -85,7 +88,10 @@ pub fn read(state: &Path) -> Result<Status, Error> {
             .map(|(reason, n)| (reason.name(), *n))
             .collect(),
         failures: tally.failed.clone(),
-        last_written_seconds_ago: journal::last_written(state).map(|ago| ago.as_secs()),
+        last_written_seconds_ago: root
+            .last_written(Shard::ONLY)
+            .await?
+            .map(|ago| ago.as_secs()),
     })
 }
 

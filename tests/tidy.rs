@@ -20,6 +20,7 @@ const NOUNS: &[&str] = &[
     "outcome",
     "profile",
     "s3_error",
+    "shard",
 ];
 
 /// Rooms, and what each may name beside the nouns. `*` is everything.
@@ -34,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("outcome", &[]),
     ("profile", &[]),
     ("s3_error", &[]),
+    ("shard", &[]),
     // Deciding names no mechanism.
     ("manifest", &[]),
     ("closure", &[]),
@@ -85,7 +87,7 @@ const WIRING: &[(&str, &[&str])] = &[
 /// Dependencies, and the rooms that may name them. `*` is every room.
 const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("aes_gcm", &["local_s3"]),
-    ("async_trait", &["local_s3"]),
+    ("async_trait", &["journal", "local_s3"]),
     ("aws_config", &["s3"]),
     ("aws_credential_types", &["s3"]),
     ("aws_sdk_s3", &["s3", "local_s3"]),
@@ -94,7 +96,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("bytes", &["local_s3"]),
     ("bytesize", &["cli"]),
     ("clap", &["cli", "main"]),
-    ("crc32fast", &["journal"]),
+    ("crc32fast", &["journal", "shard"]),
     ("crc_fast", &["local_s3"]),
     ("csv", &["manifest", "report"]),
     ("flate2", &["demo", "manifest"]),

@@ -150,7 +150,7 @@ impl ProgressMode {
 }
 
 fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
-    let status = status::read(&args.state)?;
+    let status = block_on(status::read(&args.state))?;
     let text = match args.output {
         OutputFormat::Text => status.to_string(),
         OutputFormat::Json => status.to_json(),

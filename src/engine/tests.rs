@@ -2,14 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 use crate::checkpoint::Checkpoint;
+use crate::journal::StateRoot;
 use crate::journal::tests::writer_on_a_failing_disk;
-use crate::journal::{StateDir, replay_unlocked};
 use crate::object::Known;
 use crate::outcome::{Failure, Method};
 use crate::plan::Refusal;
+use crate::shard::Shard;
 use crate::shutdown;
 use crate::task::{NoNote, Notes};
 
@@ -86,18 +88,23 @@ impl Seen {
     }
 }
 
-fn replay(state: &Path) -> Replay {
-    replay_unlocked(state).unwrap().unwrap()
+async fn replay(state: &Path) -> Replay {
+    let replay = StateRoot::dir(state).peek(Shard::ONLY).await;
+    replay.unwrap().unwrap()
+}
+
+async fn open(state: &Path) -> (Replay, Writer) {
+    let state = StateRoot::dir(state).take(Shard::ONLY).await.unwrap();
+    state.journal("j", Duration::ZERO).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_note_is_on_the_disk_when_its_task_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    let state = StateDir::open(path).unwrap();
     // Every other task ends without an outcome after its second note.
     for run in 0..2 {
-        let (before, mut journal) = state.journal("j").unwrap();
+        let (before, mut journal) = open(path).await;
         let left = RefCell::new(Vec::new());
         let task = |notes: Notes, entry: ManifestEntry, start: Start<'_>| {
             left.borrow_mut()
@@ -105,7 +112,7 @@ async fn a_note_is_on_the_disk_when_its_task_goes_on() {
             async move {
                 for version in ["a", "b"] {
                     notes.leave(entry.row, superseding(version)).await.unwrap();
-                    let on_disk = replay(path);
+                    let on_disk = replay(path).await;
                     let of_row = on_disk.checkpoints_of(entry.row);
                     assert_eq!(of_row.last(), Some(&superseding(version)), "{on_disk:?}");
                 }
@@ -118,7 +125,7 @@ async fn a_note_is_on_the_disk_when_its_task_goes_on() {
         let seen = Seen::default();
         let end = seen.run(20, SETTINGS, &before, &mut journal, task);
         assert!(matches!(end.await, Ok(End::Complete)));
-        journal.close().unwrap();
+        journal.close().await.unwrap();
         let expected: Vec<_> = match run {
             0 => (0..20).map(|row| (row, false, vec![])).collect(),
             _ => (1..20)
@@ -128,14 +135,14 @@ async fn a_note_is_on_the_disk_when_its_task_goes_on() {
         };
         assert_eq!(left.into_inner(), expected);
     }
-    let all = replay(path);
+    let all = replay(path).await;
     assert_eq!((all.settled.len(), all.checkpoints.len()), (20, 0));
 }
 
 #[tokio::test]
 async fn a_note_that_did_not_reach_the_disk_is_none() {
     // The reservation gets through: its write and its sync.
-    let mut journal = writer_on_a_failing_disk(2);
+    let mut journal = writer_on_a_failing_disk(2).await;
     let went_on = Cell::new(0);
     let task = |notes: Notes, entry: ManifestEntry, _: Start<'_>| {
         let went_on = &went_on;
@@ -175,16 +182,15 @@ fn failure(code: &str) -> Failure {
 }
 
 /// A journal in a folder of its own.
-fn journal() -> (tempfile::TempDir, Replay, Writer) {
+async fn journal() -> (tempfile::TempDir, Replay, Writer) {
     let dir = tempfile::tempdir().unwrap();
-    let state = StateDir::open(dir.path()).unwrap();
-    let (before, journal) = state.journal("j").unwrap();
+    let (before, journal) = open(dir.path()).await;
     (dir, before, journal)
 }
 
 #[tokio::test]
 async fn an_object_that_came_back_wrong_stops_the_job_whatever_else_does() {
-    let (dir, before, mut journal) = journal();
+    let (dir, before, mut journal) = journal().await;
     let started = Cell::new(0);
     let task = |_: Notes, entry: ManifestEntry, _: Start<'_>| {
         started.set(started.get() + 1);
@@ -210,8 +216,8 @@ async fn an_object_that_came_back_wrong_stops_the_job_whatever_else_does() {
         panic!("{end:?}")
     };
     assert_eq!((key.as_str(), what.as_str()), ("key-11", "why"));
-    journal.close().unwrap();
-    let left = replay(dir.path());
+    journal.close().await.unwrap();
+    let left = replay(dir.path()).await;
     assert!(left.settled.contains(11) && !left.settled.contains(10));
     assert_eq!(left.tally.failed_total(), 1);
     assert!(started.get() < 30, "{} were started", started.get());
@@ -224,7 +230,7 @@ async fn an_object_that_came_back_wrong_stops_the_job_whatever_else_does() {
 #[tokio::test]
 async fn rows_that_were_refused_do_not_cross_the_threshold() {
     for (refused, crossed) in [(true, false), (false, true)] {
-        let (_dir, before, mut journal) = journal();
+        let (_dir, before, mut journal) = journal().await;
         let task = |_: Notes, entry: ManifestEntry, _: Start<'_>| async move {
             Ended::Settled(match entry.row {
                 0..400 => TaskOutcome::Failed(failure("AccessDenied")),

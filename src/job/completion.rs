@@ -7,12 +7,13 @@ use super::spec::JobFile;
 use crate::config::Location;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::journal::Outcomes;
+use crate::journal::{Outcomes, ShardState, StateRoot};
 use crate::manifest::{Prepared, RowReader};
 use crate::outcome::TaskOutcome;
 use crate::plan::NEEDS_RESTORE;
 use crate::report::{Destination, Report, ReportWriter, Scope};
 use crate::s3::S3;
+use crate::shard::Shard;
 
 /// The folder in the state for a report that is uploaded, and for one that nobody wanted elsewhere.
 const FOLDER: &str = "report";
@@ -32,38 +33,44 @@ pub struct Written {
 /// The manifest or the journal can't be read, the report can't be written.
 pub async fn write(
     s3: &S3,
-    state: &Path,
+    root: &StateRoot,
+    state: &ShardState,
     job: &JobFile,
     scope: Scope,
     to: Option<&Location>,
 ) -> Result<Written, Error> {
     let mut paths = Vec::new();
     for (index, part) in job.parts.iter().enumerate() {
-        paths.push(local_part(s3, part, index, state).await?);
+        paths.push(local_part(s3, part, index, state.folder()).await?);
     }
-    let (root, destination) = match to {
+    let (folder, destination) = match to {
         Some(Location::S3 { bucket, key }) => {
             let prefix = match key.trim_end_matches('/') {
                 "" => String::new(),
                 prefix => format!("{prefix}/"),
             };
             let bucket = bucket.clone();
-            (state.join(FOLDER), Destination::S3 { bucket, prefix })
+            (
+                state.folder().join(FOLDER),
+                Destination::S3 { bucket, prefix },
+            )
         }
         Some(Location::Path(path)) => (path.clone(), Destination::Directory),
-        Some(Location::Stdin) | None => (state.join(FOLDER), Destination::Directory),
+        Some(Location::Stdin) | None => (state.folder().join(FOLDER), Destination::Directory),
     };
     let report = {
-        let (state, prepared, job_id) =
-            (state.to_owned(), job.prepared.clone(), job.job_id.clone());
-        let (root, destination) = (root, destination.clone());
+        let outcomes = root
+            .outcomes(Shard::ONLY, &job.job_id, state.folder())
+            .await?;
+        let (prepared, job_id) = (job.prepared.clone(), job.job_id.clone());
+        let destination = destination.clone();
         blocking(move || {
             fold(
-                &state,
+                outcomes,
                 &prepared,
                 &job_id,
                 &paths,
-                &root,
+                &folder,
                 scope,
                 destination,
             )
@@ -100,7 +107,7 @@ pub async fn write(
 }
 
 fn fold(
-    state: &Path,
+    mut outcomes: Option<Outcomes>,
     prepared: &Prepared,
     job_id: &str,
     parts: &[PathBuf],
@@ -110,7 +117,6 @@ fn fold(
 ) -> Result<Report, Error> {
     let unwritable =
         |error: crate::report::ReportError| Error::new(Exit::Internal, error.to_string());
-    let mut outcomes = Outcomes::open(state, job_id)?;
     let with_versions = prepared.schema.names_versions();
     let bucket = &prepared.bucket;
     let mut writer = ReportWriter::create(root, job_id, bucket, with_versions, scope, destination)
@@ -118,7 +124,11 @@ fn fold(
     for (index, path) in parts.iter().enumerate() {
         for entry in RowReader::open(path, prepared, index)? {
             let entry = entry?;
-            let Some(outcome) = outcomes.of(entry.row)? else {
+            let settled = match &mut outcomes {
+                Some(outcomes) => outcomes.of(entry.row)?,
+                None => None,
+            };
+            let Some(outcome) = settled else {
                 continue;
             };
             let (key, version_id) = (&entry.key, entry.version_id.as_deref());

@@ -34,7 +34,7 @@ use crate::error::Error;
 use crate::event::{Event, Level};
 use crate::exit::Exit;
 use crate::human;
-use crate::journal::{Record, Replay, StateDir, StateError, Writer};
+use crate::journal::{Record, Replay, ShardState, StateError, StateRoot, Writer};
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
@@ -87,7 +87,7 @@ pub async fn run(
         emit: &emit,
     };
 
-    let Opened { state, job } = with_heartbeat(run.open(&mut shutdown), &emit).await?;
+    let Opened { root, state, job } = with_heartbeat(run.open(&mut shutdown), &emit).await?;
     let job = Arc::new(job);
     let end = with_heartbeat(run.rewrite(&state, &job, &mut shutdown), &emit).await?;
     let scope = match end {
@@ -98,7 +98,7 @@ pub async fn run(
     let (mut exit, mut error) = judge(end, listeners.borrow().collector.tally().failed_total());
     let mut report = None;
     if exit != Exit::Interrupted {
-        match with_heartbeat(run.report(&state, &job, scope, &mut shutdown), &emit).await {
+        match with_heartbeat(run.report(&root, &state, &job, scope, &mut shutdown), &emit).await {
             Ok(written) => report = Some(written),
             // What made the job fail is the news then.
             Err(_) if error.is_some() => {}
@@ -109,7 +109,7 @@ pub async fn run(
         }
     }
     if matches!(exit, Exit::Complete | Exit::RowsFailed) {
-        source::forget_copies(state.path(), &job.parts);
+        source::forget_copies(state.folder(), &job.parts);
     }
     emit(Event::Finished);
     let (report, needs_restore) = report.map_or((None, None), |written| {
@@ -156,11 +156,11 @@ impl Run<'_> {
     /// Replays the journal and runs what is not settled.
     async fn rewrite(
         &self,
-        state: &StateDir,
+        state: &ShardState,
         job: &Arc<JobFile>,
         shutdown: &mut Shutdown,
     ) -> Result<End, Error> {
-        let (before, mut journal) = state.journal(&job.job_id)?;
+        let (before, mut journal) = state.journal(&job.job_id, STATE_STALL_MAX).await?;
         let before = Arc::new(before);
         self.begin(state, job, &before);
         let end = if before.settled.len() == job.prepared.rows {
@@ -179,7 +179,7 @@ impl Run<'_> {
             }
         };
         // What has ended gets to the disk whatever the end is: it need not be looked at again then.
-        let closed = journal.close();
+        let closed = journal.close().await;
         match end {
             Ok(end) => closed.map(|()| end).map_err(Error::from),
             Err(EngineError::Feed(error)) => Err(error),
@@ -191,7 +191,7 @@ impl Run<'_> {
     }
 
     /// Tells how things stand before the first row.
-    fn begin(&self, state: &StateDir, job: &JobFile, before: &Replay) {
+    fn begin(&self, state: &ShardState, job: &JobFile, before: &Replay) {
         (self.emit)(Event::Started {
             total: job.prepared.rows,
             before: &before.tally,
@@ -202,7 +202,7 @@ impl Run<'_> {
             human::count_of(job.prepared.rows, "row"),
             job.prepared.bucket,
             before.settled.len(),
-            state.path().display()
+            state.place()
         );
         if job.prepared.rows > 0 && before.settled.len() == job.prepared.rows {
             (self.emit)(Event::Warning {
@@ -271,7 +271,7 @@ impl Run<'_> {
 
     async fn engine(
         &self,
-        state: &StateDir,
+        state: &ShardState,
         job: &Arc<JobFile>,
         before: &Arc<Replay>,
         journal: &mut Writer,
@@ -335,7 +335,7 @@ impl Run<'_> {
         };
         let rows = feed::start(
             self.s3.clone(),
-            state.path(),
+            state.folder(),
             Arc::clone(job),
             Arc::clone(before),
         );
@@ -395,14 +395,15 @@ impl Run<'_> {
     /// Writes the report of what is settled.
     async fn report(
         &self,
-        state: &StateDir,
+        root: &StateRoot,
+        state: &ShardState,
         job: &JobFile,
         scope: Scope,
         shutdown: &mut Shutdown,
     ) -> Result<Written, Error> {
         let to = self.config.report.as_ref();
         tokio::select! {
-            written = completion::write(self.s3, state.path(), job, scope, to) => written,
+            written = completion::write(self.s3, root, state, job, scope, to) => written,
             () = asked_to_stop(shutdown) => {
                 Err(Error::new(Exit::Interrupted, "interrupted before the report was written")
                     .hint("what is settled is kept; the same command writes the report"))
@@ -410,6 +411,9 @@ impl Run<'_> {
         }
     }
 }
+
+/// How long a state that does not answer is waited for.
+const STATE_STALL_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// How long a probe may go on after a signal: it removes what it has put. Shorter than Kubernetes' 30 s.
 const PROBE_GRACE: Duration = Duration::from_secs(20);

@@ -9,9 +9,10 @@ use crate::config::{JobConfig, Location};
 use crate::error::Error;
 use crate::event::Event;
 use crate::exit::Exit;
-use crate::journal::{self, StateDir};
+use crate::journal::{ShardState, StateRoot};
 use crate::manifest::Prepared;
 use crate::s3::S3;
+use crate::shard::Shard;
 
 /// Where states are that nobody gave a place.
 const STATES: &str = ".reseal";
@@ -20,8 +21,10 @@ const STATES_MAX: usize = 10_000;
 
 /// A job whose manifest is prepared, and its state, held by this process.
 pub struct Opened {
-    /// The state.
-    pub state: StateDir,
+    /// The state of the whole job.
+    pub root: StateRoot,
+    /// That of this shard.
+    pub state: ShardState,
     /// The job.
     pub job: JobFile,
 }
@@ -48,15 +51,16 @@ async fn open_at(
     // The manifest first: one that is not there leaves nothing behind.
     let source = source::identify(s3, &config.manifest).await?;
     refuse_foreign(path)?;
-    let state = StateDir::open(path)?;
-    if let Some(job) = state.read_job()? {
-        return reopen(state, job, config, &spec, source, s3, emit).await;
+    let root = StateRoot::dir(path);
+    let state = root.take(Shard::ONLY).await?;
+    if let Some(job) = state.read().await? {
+        return reopen(root, state, job, config, &spec, source, s3, emit).await;
     }
-    let folder = source::folder(path)?;
+    let folder = source::folder(state.folder())?;
     let (parts, prepared) = source::prepare(s3, &config.manifest, &folder, emit).await?;
     let job = JobFile::new(spec, source, parts, prepared);
-    state.write_job(&job)?;
-    Ok(Opened { state, job })
+    state.write(&job).await?;
+    Ok(Opened { root, state, job })
 }
 
 /// A folder with somebody else's files is no state.
@@ -71,7 +75,7 @@ fn refuse_foreign(path: &Path) -> Result<(), Error> {
         .collect();
     // A volume of its own comes with a lost+found.
     let is_free = names.iter().all(|name| name == "lost+found");
-    if is_free || names.iter().any(|name| name == "lock") {
+    if is_free || names.iter().any(|name| name == "shard-0") {
         return Ok(());
     }
     Err(Error::usage(format!(
@@ -83,7 +87,8 @@ fn refuse_foreign(path: &Path) -> Result<(), Error> {
 
 /// A state that has a job: it must be this one.
 async fn reopen(
-    state: StateDir,
+    root: StateRoot,
+    state: ShardState,
     job: JobFile,
     config: &JobConfig,
     spec: &JobSpec,
@@ -97,7 +102,7 @@ async fn reopen(
             Exit::State,
             format!(
                 "the state {} belongs to job {}, which differs in {}",
-                state.path().display(),
+                state.place(),
                 job.job_id,
                 differences.join(", ")
             ),
@@ -106,20 +111,20 @@ async fn reopen(
     }
     if config.manifest == Location::Stdin && job.source.location == config.manifest.to_string() {
         check_stdin(&state).await?;
-        return Ok(Opened { state, job });
+        return Ok(Opened { root, state, job });
     }
     if source.version.is_some() && source == job.source {
-        return Ok(Opened { state, job });
+        return Ok(Opened { root, state, job });
     }
     // Moved, touched or written again: the content decides.
-    let scratch = scratch(state.path())?;
+    let scratch = scratch(state.folder())?;
     let (parts, prepared) = source::prepare(s3, &config.manifest, scratch.path(), emit).await?;
     if prepared.digest != job.prepared.digest {
         return Err(Error::new(
             Exit::State,
             format!(
                 "the state {} belongs to another manifest: {}",
-                state.path().display(),
+                state.place(),
                 what_changed(&job.prepared, &prepared)
             ),
         )
@@ -127,14 +132,14 @@ async fn reopen(
             "put the old manifest back to continue that job, or give another --state for a new one",
         ));
     }
-    let job = refreshed(&state, job, source, parts, prepared)?;
-    Ok(Opened { state, job })
+    let job = refreshed(&state, job, source, parts, prepared).await?;
+    Ok(Opened { root, state, job })
 }
 
 /// The job with its manifest where it is now. What came on standard input is not kept a second time: the state reads on where it
 /// did.
-fn refreshed(
-    state: &StateDir,
+async fn refreshed(
+    state: &ShardState,
     job: JobFile,
     source: ManifestSource,
     parts: Vec<PartSource>,
@@ -149,13 +154,13 @@ fn refreshed(
         prepared,
         ..job
     };
-    state.write_job(&job)?;
+    state.write(&job).await?;
     Ok(job)
 }
 
 /// Standard input is in the state already; if there is some again, it must be the same.
-async fn check_stdin(state: &StateDir) -> Result<(), Error> {
-    let kept = source::spooled(state.path());
+async fn check_stdin(state: &ShardState) -> Result<(), Error> {
+    let kept = source::spooled(state.folder());
     blocking(move || {
         let stdin = std::io::stdin();
         if stdin.is_terminal() {
@@ -182,10 +187,11 @@ async fn open_default(
 ) -> Result<Opened, Error> {
     let states = Path::new(STATES);
     let source = source::identify(s3, &config.manifest).await?;
-    if let Some(path) = find_state(states, &spec, &source) {
-        let state = StateDir::open(&path)?;
-        if let Some(job) = state.read_job()? {
-            return reopen(state, job, config, &spec, source, s3, emit).await;
+    if let Some(path) = find_state(states, &spec, &source).await {
+        let root = StateRoot::dir(&path);
+        let state = root.take(Shard::ONLY).await?;
+        if let Some(job) = state.read().await? {
+            return reopen(root, state, job, config, &spec, source, s3, emit).await;
         }
     }
     std::fs::create_dir_all(states)
@@ -195,33 +201,43 @@ async fn open_default(
     let folder = source::folder(scratch.path())?;
     let (parts, prepared) = source::prepare(s3, &config.manifest, &folder, emit).await?;
     let job_id = spec.job_id(&prepared.digest);
-    let state = StateDir::open(&states.join(&job_id))?;
-    if let Some(job) = state.read_job()? {
-        let job = refreshed(&state, job, source, parts, prepared)?;
-        return Ok(Opened { state, job });
+    let root = StateRoot::dir(&states.join(&job_id));
+    let state = root.take(Shard::ONLY).await?;
+    if let Some(job) = state.read().await? {
+        let job = refreshed(&state, job, source, parts, prepared).await?;
+        return Ok(Opened { root, state, job });
     }
-    let kept = state.path().join(folder.file_name().unwrap_or_default());
+    let kept = state.folder().join(folder.file_name().unwrap_or_default());
     // Left by a run that was killed before it could write the job.
     let _ = std::fs::remove_dir_all(&kept);
     std::fs::rename(&folder, &kept)
         .map_err(|error| Error::io(format!("cannot move {}", folder.display()), &error))?;
     let job = JobFile::new(spec, source, parts, prepared);
-    state.write_job(&job)?;
-    Ok(Opened { state, job })
+    state.write(&job).await?;
+    Ok(Opened { root, state, job })
 }
 
 /// The state of the same job over the same source, if one is there: it saves the pass over the manifest.
-fn find_state(states: &Path, spec: &JobSpec, source: &ManifestSource) -> Option<PathBuf> {
+async fn find_state(states: &Path, spec: &JobSpec, source: &ManifestSource) -> Option<PathBuf> {
     source.version.as_ref()?;
     let folders = std::fs::read_dir(states).ok()?;
-    folders
+    let paths = folders
         .take(STATES_MAX)
-        .filter_map(|folder| Some(folder.ok()?.path()))
-        .find(|path| {
-            // A damaged one is met, and told, when its turn comes.
-            let job = journal::read_job_unlocked::<JobFile>(path).ok().flatten();
-            job.is_some_and(|job| job.spec == *spec && job.source == *source)
-        })
+        .flatten()
+        .map(|folder| folder.path());
+    for path in paths {
+        // A damaged one is met, and told, when its turn comes.
+        let job = StateRoot::dir(&path)
+            .read_shard::<JobFile>(Shard::ONLY)
+            .await;
+        if let Ok(Some(job)) = job
+            && job.spec == *spec
+            && job.source == *source
+        {
+            return Some(path);
+        }
+    }
+    None
 }
 
 /// A folder that vanishes when it is dropped.

@@ -10,7 +10,7 @@ use crate::engine::End;
 use crate::error::Error;
 use crate::event::Event;
 use crate::exit::Exit;
-use crate::journal::StateDir;
+use crate::journal::ShardState;
 use crate::plan::MethodChoice;
 use crate::probe::{self, Wish};
 use crate::profile::StoreProfile;
@@ -39,7 +39,7 @@ pub struct Question<'a> {
     /// What the operator wants.
     pub config: &'a JobConfig,
     /// Where the profile is kept.
-    pub state: &'a StateDir,
+    pub state: &'a ShardState,
     /// The job.
     pub job: &'a JobFile,
     /// The bucket.
@@ -110,7 +110,8 @@ impl Question<'_> {
             ..self.job.clone()
         };
         self.state
-            .write_job(&job)
+            .write(&job)
+            .await
             .map_err(|error| End::Stopped(error.into()))?;
         Ok((findings.profile, findings.key_arn))
     }

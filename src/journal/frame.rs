@@ -1,6 +1,7 @@
 //! The header and the frames of a journal: their layout, and the judgement of what follows the last good one.
 
 use super::storage::Storage;
+use super::store::Mark;
 use super::{FRAME_BYTES_MAX, JOB_ID_BYTES_MAX, StateError};
 
 const MAGIC: [u8; 8] = *b"RESEALJ\0";
@@ -36,6 +37,16 @@ pub(super) fn header(job_id: &str) -> Vec<u8> {
     let crc = crc32fast::hash(&header);
     header.extend_from_slice(&crc.to_le_bytes());
     header
+}
+
+/// The job id and the CRC of a header that is all there is of `bytes`, if it is what this version writes.
+pub(super) fn open_header(bytes: &[u8]) -> Option<(String, u32)> {
+    let id = bytes.get(HEADER_FIXED_BYTES..bytes.len().checked_sub(CRC_BYTES)?)?;
+    let job_id = str::from_utf8(id)
+        .ok()
+        .filter(|id| id.len() <= JOB_ID_BYTES_MAX)?;
+    let seed = u32::from_le_bytes(*bytes.last_chunk()?);
+    (header(job_id) == bytes).then(|| (job_id.to_owned(), seed))
 }
 
 /// A whole frame. `seed` is the CRC of the journal's header.
@@ -90,6 +101,15 @@ impl FrameHeader {
         (frame_crc(seed, &bytes[..FRAME_HEADER_BYTES - CRC_BYTES], payload) == self.crc)
             .then_some(payload)
     }
+}
+
+/// The payload of a frame that is all there is of `bytes`, if it is whole and has that number.
+pub(super) fn open_frame(seed: u32, number: u64, bytes: &[u8]) -> Option<&[u8]> {
+    let header = FrameHeader::parse(bytes)?;
+    let is_all = bytes.len() == FRAME_HEADER_BYTES + header.payload_len;
+    (header.number == number && is_all)
+        .then(|| header.payload(seed, bytes))
+        .flatten()
 }
 
 /// One good frame.
@@ -159,6 +179,20 @@ impl Frames {
         self.job_id = String::from_utf8(bytes[HEADER_FIXED_BYTES..id_end].to_vec())
             .map_err(|_| self.damaged(HEADER_FIXED_BYTES as u64, "its job id is not text"))?;
         self.offset = (id_end + CRC_BYTES) as u64;
+        Ok(())
+    }
+
+    /// Leaves out what is before a mark: only what follows is read and checked.
+    pub(super) fn skip_to(&mut self, mark: Mark) -> Result<(), StateError> {
+        if mark.bytes > self.end || mark.bytes < self.offset {
+            let problem = format!(
+                "batch {} ended at byte {} and the journal ends before: a part of it is missing",
+                mark.batches, mark.bytes
+            );
+            return Err(self.damaged(self.end, problem));
+        }
+        self.offset = mark.bytes;
+        self.next_number = mark.batches + 1;
         Ok(())
     }
 

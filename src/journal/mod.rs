@@ -52,25 +52,33 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::event::ResponseClass;
 use crate::exit::Exit;
+use crate::s3_error::{NOT_SENT, S3Error};
 
 mod dir;
+mod document;
 mod frame;
+#[cfg(test)]
+pub(crate) mod memory;
 mod outcomes;
 mod record;
 mod replay;
 mod rows;
+mod snapshot;
+mod state;
 mod storage;
+mod store;
 #[cfg(test)]
 pub(crate) mod tests;
 mod writer;
 
-pub use dir::{StateDir, last_written, read_job_unlocked, replay_unlocked};
 pub use outcomes::Outcomes;
 pub use record::{ARN_BYTES_MAX, CODE_BYTES_MAX, MESSAGE_BYTES_MAX, Record};
 pub use replay::Replay;
 pub use rows::{Cursor, RowSet};
-pub use writer::{Progress, Writer};
+pub use state::{ShardState, StateRoot};
+pub use writer::{LEADER_PROOF_AGE_MAX, Leader, Progress, Writer};
 
 /// The largest frame, header included, in bytes: it bounds what a replay holds in memory and how far a torn tail reaches.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
@@ -93,8 +101,8 @@ pub const WINDOW_ROWS_MAX: u64 = 262_144;
 /// The longest job id, in bytes.
 pub const JOB_ID_BYTES_MAX: usize = 256;
 
-/// The largest job document, in bytes. An inventory of 100,000 data files with their digests is 20 MB.
-pub const JOB_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The largest document, in bytes. A shard of an inventory of 100,000 data files with their digests is 20 MB.
+pub const DOCUMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Why the state can't be used. Every one stops the job; none of them has changed an object.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -169,6 +177,60 @@ pub enum StateError {
         /// The system's answer.
         source: Arc<io::Error>,
     },
+    /// Somebody else appends to the journal now.
+    #[error(
+        "another runner has taken over the state {place}; this one has stopped and changes nothing more"
+    )]
+    Replaced {
+        /// The journal.
+        place: String,
+    },
+    /// The store did not do what it was asked, or did not answer.
+    #[error("cannot {action} {place}: {source}; {}", advice(source))]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// The object.
+        place: String,
+        /// The store's answer.
+        source: Arc<S3Error>,
+    },
+    /// The writer of this process has ended.
+    #[error("the journal is closed")]
+    Closed,
+    /// The store makes an object though there is one.
+    #[error(
+        "{place} can't keep a state: the store does not refuse to make an object a second time (PutObject with If-None-Match: *), so \
+         that two runners of one job would not notice each other. Keep the state in a directory instead (--state DIR)"
+    )]
+    NoConditionalCreate {
+        /// The state.
+        place: String,
+    },
+}
+
+/// Whether time may mend it: the store did not answer, is in trouble or asks for less, or credentials have to be renewed.
+fn is_passing(error: &S3Error) -> bool {
+    match error.code.as_str() {
+        NOT_SENT | "NotImplemented" => false,
+        "ExpiredToken"
+        | "TokenRefreshRequired"
+        | "ConditionalRequestConflict"
+        | "OperationAborted" => true,
+        _ => !matches!(
+            error.class(),
+            ResponseClass::Ok | ResponseClass::ClientError
+        ),
+    }
+}
+
+/// What to do about a store's answer.
+fn advice(error: &S3Error) -> &'static str {
+    if is_passing(error) {
+        "the same command continues when it does what it is asked again"
+    } else {
+        "check that the bucket is there and the credentials, which need s3:GetObject, s3:PutObject and s3:ListBucket"
+    }
 }
 
 /// What trying again does not help.
@@ -188,10 +250,20 @@ impl StateError {
             Self::Busy { .. }
             | Self::OtherJob { .. }
             | Self::Damaged { .. }
-            | Self::Newer { .. } => Exit::State,
+            | Self::Newer { .. }
+            | Self::Replaced { .. } => Exit::State,
+            Self::NoConditionalCreate { .. } => Exit::Usage,
             Self::Io { source, .. } if is_refused(source.kind()) => Exit::Usage,
-            Self::Full { .. } | Self::Io { .. } => Exit::Internal,
+            Self::Store { source, .. } if !is_passing(source) => Exit::Usage,
+            Self::Full { .. } | Self::Io { .. } | Self::Store { .. } | Self::Closed => {
+                Exit::Internal
+            }
         }
+    }
+
+    /// Whether the same may be tried again, and nothing was lost. No error of a disk is: what it dropped can't be told.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if is_passing(source))
     }
 
     /// An error of the system, with its own kind for a disk or a quota that is full.
@@ -216,6 +288,17 @@ impl StateError {
             place: place.to_owned(),
             offset,
             problem: problem.to_string(),
+        }
+    }
+
+    /// An answer that did not come.
+    #[cfg(test)]
+    fn unanswered(action: &'static str, place: &str) -> Self {
+        let answer = S3Error::no_answer(crate::event::Operation::CopyObject, "lost".to_owned());
+        Self::Store {
+            action,
+            place: place.to_owned(),
+            source: Arc::new(answer),
         }
     }
 }

@@ -1,9 +1,7 @@
 //! Outcomes in the order of the manifest, for the report.
 
 use std::collections::VecDeque;
-use std::path::Path;
 
-use super::dir::open_journal_read_only;
 use super::frame::Frames;
 use super::record::{OUTCOME_BYTES_MAX, Position, Record, Records};
 use super::replay::next_record;
@@ -27,16 +25,7 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// Opens the journal of the job in a state directory. A torn tail is left alone, and what is appended from now on is
-    /// not seen.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError::OtherJob`] where it is another job's; otherwise as when replaying.
-    pub fn open(state: &Path, job_id: &str) -> Result<Self, StateError> {
-        Self::read(Box::new(open_journal_read_only(state)?), job_id)
-    }
-
+    /// Reads the file of a journal. A torn tail is left alone, and what is appended from now on is not seen.
     pub(super) fn read(storage: Box<dyn Storage>, job_id: &str) -> Result<Self, StateError> {
         let frames = Frames::open(storage)?;
         frames.check_job(job_id)?;
@@ -81,7 +70,8 @@ impl Outcomes {
             return self.read_frame();
         };
         self.position = records.reached();
-        let (offset, record) = next.map_err(|malformed| malformed.in_journal(&self.frames))?;
+        let (offset, record) =
+            next.map_err(|malformed| malformed.in_journal(self.frames.storage().place()))?;
         let Record::Settled { row, outcome } = record else {
             return Ok(());
         };

@@ -7,6 +7,7 @@
 //! ```text
 //! 0x01         reserved      up_to
 //! 0x02         key resolved  arn
+//! 0x03         epoch         runner
 //! 0x10 + m     succeeded by method m     row difference · bytes
 //! 0x20 + r     skipped for reason r      row difference
 //! 0x40         failed                    row difference · HTTP status · code · message
@@ -59,6 +60,11 @@ pub enum Record {
         /// How it ended.
         outcome: TaskOutcome,
     },
+    /// A runner has taken the state over, or is still the one that has.
+    Epoch {
+        /// A number that it has drawn, and nobody else.
+        runner: u64,
+    },
     /// The store has told which key the target's key id stands for.
     KeyResolved {
         /// The key's ARN.
@@ -74,8 +80,16 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// Whether somebody does not go on before it is durable.
+    pub(super) fn is_waited_for(&self) -> bool {
+        matches!(self, Self::Reserved { .. } | Self::Checkpoint { .. })
+    }
+}
+
 const RESERVED: u8 = 0x01;
 const KEY_RESOLVED: u8 = 0x02;
+const EPOCH: u8 = 0x03;
 const SUCCEEDED: u8 = 0x10;
 const SKIPPED: u8 = 0x20;
 const FAILED: u8 = 0x40;
@@ -108,6 +122,10 @@ pub(super) fn encode(record: &Record, row_before: &mut u64, payload: &mut Vec<u8
         Record::Reserved { up_to } => {
             payload.push(RESERVED);
             put_varint(*up_to, payload);
+        }
+        Record::Epoch { runner } => {
+            payload.push(EPOCH);
+            put_varint(*runner, payload);
         }
         Record::KeyResolved { arn } => {
             if arn.len() <= ARN_BYTES_MAX {
@@ -250,6 +268,9 @@ impl<'a> Records<'a> {
         match tag {
             RESERVED => Ok(Record::Reserved {
                 up_to: self.varint()?,
+            }),
+            EPOCH => Ok(Record::Epoch {
+                runner: self.varint()?,
             }),
             KEY_RESOLVED => Ok(Record::KeyResolved {
                 arn: self.text(ARN_BYTES_MAX)?,

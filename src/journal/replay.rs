@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::StateError;
-use super::frame::{Frame, Frames};
-use super::record::{Malformed, Position, Record, Records};
+use super::record::{Malformed, Record, Records};
 use super::rows::RowSet;
-use super::storage::Storage;
+use super::store::Mark;
 use crate::checkpoint::Checkpoint;
 use crate::outcome::Tally;
 
+use serde::{Deserialize, Serialize};
+
 /// What the journal says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replay {
     /// Whose journal it is.
     pub job_id: String,
@@ -29,10 +30,12 @@ pub struct Replay {
     /// Settled records of rows that were settled before. The first record counts, in the tally and in the report; a
     /// number other than 0 here is a fault of whoever wrote the journal, and worth a warning.
     pub settled_twice: u64,
-    /// Batches in the journal.
-    pub frames: u64,
-    /// Bytes of the journal, without a torn tail.
-    pub bytes: u64,
+    /// How often the state has been taken over.
+    pub epochs: u64,
+    /// Who took it over last.
+    pub runner: Option<u64>,
+    /// How far the journal goes, without a torn tail.
+    pub mark: Mark,
     /// Bytes of the torn tail.
     pub torn_bytes: u64,
 }
@@ -42,6 +45,11 @@ impl Replay {
     pub fn apply(&mut self, record: &Record) {
         match record {
             Record::Reserved { up_to } => self.reserved = self.reserved.max(*up_to),
+            Record::Epoch { runner } => {
+                if self.runner.replace(*runner) != Some(*runner) {
+                    self.epochs += 1;
+                }
+            }
             Record::KeyResolved { arn } => self.resolved_key = Some(arn.clone()),
             Record::Settled { row, outcome } => {
                 if self.settled.insert(*row) {
@@ -71,32 +79,6 @@ impl Replay {
     }
 }
 
-/// Reads a journal to its end, or to a torn tail. Gives the reader back for what else it knows.
-pub(super) fn replay(storage: Box<dyn Storage>) -> Result<(Replay, Frames), StateError> {
-    let mut frames = Frames::open(storage)?;
-    let mut replay = Replay {
-        job_id: frames.job_id().to_owned(),
-        ..Replay::default()
-    };
-    while let Some(Frame {
-        payload,
-        payload_at,
-    }) = frames.next()?
-    {
-        let mut records = Records::new(payload, Position::default());
-        while let Some(record) = next_record(&mut records, payload_at) {
-            match record {
-                Ok((_, record)) => replay.apply(&record),
-                Err(malformed) => return Err(malformed.in_journal(&frames)),
-            }
-        }
-    }
-    replay.frames = frames.count();
-    replay.bytes = frames.offset();
-    replay.torn_bytes = frames.rest();
-    Ok((replay, frames))
-}
-
 /// The next record of a frame's payload, and where in the file it begins.
 pub(super) fn next_record(
     records: &mut Records<'_>,
@@ -116,13 +98,14 @@ pub(super) struct MalformedAt {
 }
 
 impl MalformedAt {
-    pub(super) fn in_journal(self, frames: &Frames) -> StateError {
+    pub(super) fn in_journal(self, place: &str) -> StateError {
         match self.malformed {
-            Malformed::Unknown(tag) => {
-                let problem = format!("a record of the unknown kind {tag:#04x}");
-                frames.newer(self.offset, problem)
-            }
-            Malformed::Field(problem) => frames.damaged(self.offset, problem),
+            Malformed::Unknown(tag) => StateError::Newer {
+                place: place.to_owned(),
+                offset: self.offset,
+                problem: format!("a record of the unknown kind {tag:#04x}"),
+            },
+            Malformed::Field(problem) => StateError::damaged(place, self.offset, problem),
         }
     }
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
 use std::fmt;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// A set of row numbers, kept as ranges.
 ///
 /// Memory is bounded by the number of gaps, not of rows. Rows settle almost in order, and no row is admitted further than
@@ -87,6 +90,31 @@ impl RowSet {
         let mut ranges = self.ranges.range(..);
         let current = ranges.next().map(|(&first, &last)| (first, last));
         Cursor { ranges, current }
+    }
+}
+
+/// As its ranges: first row and last, inclusive.
+impl Serialize for RowSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.ranges)
+    }
+}
+
+impl<'de> Deserialize<'de> for RowSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let ranges = Vec::<(u64, u64)>::deserialize(deserializer)?;
+        let mut set = Self::new();
+        let mut next = 0;
+        for (first, last) in ranges {
+            if first < next || last < first {
+                return Err(D::Error::custom("ranges of rows that overlap"));
+            }
+            // Two ranges that touch would be one.
+            next = last.saturating_add(2);
+            set.rows += last - first + 1;
+            set.ranges.insert(first, last);
+        }
+        Ok(set)
     }
 }
 

@@ -6,18 +6,24 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use futures::executor::block_on;
+use std::time::Duration;
+
 use proptest::prelude::*;
 
+use super::dir::FileLog;
 use super::frame::{self, Frames};
+use super::memory::{Fault, MemoryStore};
 use super::outcomes::Outcomes;
 use super::record::{self, Record};
-use super::replay::{Replay, replay};
+use super::replay::Replay;
+use super::state::fold_rest;
 use super::storage::Storage;
-use super::writer::Writer;
-use super::{FRAME_BYTES_MAX, StateError, WINDOW_ROWS_MAX};
+use super::store::{Log, Mark};
+use super::writer::{Committer, Writer};
+use super::{FRAME_BYTES_MAX, StateError, StateRoot, WINDOW_ROWS_MAX};
 use crate::checkpoint::{Checkpoint, VERSIONS_BYTES_MAX, VERSIONS_MAX};
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
+use crate::shard::Shard;
 
 const JOB: &str = "job-1";
 
@@ -169,6 +175,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         3 => (0_u64..40, checkpoint()).prop_map(|(row, checkpoint)| Record::Checkpoint { row, checkpoint }),
         8 => (row, outcome()).prop_map(|(row, outcome)| Record::Settled { row, outcome }),
         1 => any::<u64>().prop_map(|up_to| Record::Reserved { up_to }),
+        1 => any::<u64>().prop_map(|runner| Record::Epoch { runner }),
         1 => "arn:aws:kms:[a-z0-9:/-]{1,20}".prop_map(|arn| Record::KeyResolved { arn }),
     ]
 }
@@ -198,13 +205,29 @@ fn journal_of(batches: &[Vec<Record>]) -> (Vec<u8>, Vec<usize>) {
     (bytes, ends)
 }
 
+/// A runtime for one test: what waits for the disk, waits on its threads.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().build().unwrap().block_on(work)
+}
+
+async fn read(disk: Disk) -> Result<(Replay, FileLog), StateError> {
+    let mut log = FileLog::open(Box::new(disk))?;
+    let mut replay = Replay {
+        job_id: log.job_id().to_owned(),
+        ..Replay::default()
+    };
+    fold_rest(&mut log, &mut replay).await?;
+    Ok((replay, log))
+}
+
 fn replayed(bytes: &[u8]) -> Result<Replay, StateError> {
-    replay(Box::new(Disk::with(bytes.to_vec()))).map(|(replay, _)| replay)
+    block_on(read(Disk::with(bytes.to_vec()))).map(|(replay, _)| replay)
 }
 
 /// What the records alone decide.
 fn essence(mut replay: Replay) -> Replay {
-    (replay.frames, replay.bytes, replay.torn_bytes) = (0, 0, 0);
+    (replay.mark, replay.torn_bytes) = (Mark::default(), 0);
     replay
 }
 
@@ -217,15 +240,26 @@ fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Replay {
     replay
 }
 
-fn start_writer(disk: &Disk) -> Result<Writer, StateError> {
-    let (_, frames) = replay(Box::new(disk.clone()))?;
-    Writer::start(frames, None)
+/// Nobody takes the journal over here: what is in it is what is appended.
+async fn start_writer(disk: &Disk) -> Result<Writer, StateError> {
+    let (fold, mut log) = read(disk.clone()).await?;
+    log.recover().await?;
+    Ok(Writer::start(Committer {
+        log: Box::new(log),
+        store: Arc::new(MemoryStore::default()),
+        folder: "shard-0".to_owned(),
+        epoch: Record::Epoch { runner: 1 },
+        snapshot: fold.mark,
+        fold,
+        max_stall: Duration::ZERO,
+        _hold: Arc::new(()),
+    }))
 }
 
 /// A writer of an empty journal on a disk that fails after so many writes and syncs.
-pub(crate) fn writer_on_a_failing_disk(good_verbs: usize) -> Writer {
+pub(crate) async fn writer_on_a_failing_disk(good_verbs: usize) -> Writer {
     let disk = Disk::with(frame::header(JOB));
-    let writer = start_writer(&disk).unwrap();
+    let writer = start_writer(&disk).await.unwrap();
     disk.fail_after(good_verbs, 0, io::ErrorKind::Other);
     writer
 }
@@ -244,7 +278,7 @@ proptest! {
                 continue;
             };
             let replay = result.unwrap();
-            prop_assert_eq!(replay.frames, whole as u64);
+            prop_assert_eq!(replay.mark.batches, whole as u64);
             prop_assert_eq!(replay.torn_bytes, (cut - ends[whole]) as u64);
             prop_assert_eq!(essence(replay), fold(batches[..whole].iter().flatten()), "cut at {}", cut);
         }
@@ -279,11 +313,13 @@ proptest! {
         bytes.extend(garbage);
         bytes.resize(bytes.len() + zeros, 0);
         let disk = Disk::with(bytes);
-        let mut writer = start_writer(&disk).unwrap();
-        for record in &more {
-            writer.append(record);
-        }
-        writer.close().unwrap();
+        block_on(async {
+            let mut writer = start_writer(&disk).await.unwrap();
+            for record in &more {
+                writer.append(record);
+            }
+            writer.close().await.unwrap();
+        });
         let replay = replayed(&disk.after_crash(0)).unwrap();
         prop_assert_eq!(replay.torn_bytes, 0);
         prop_assert_eq!(essence(replay), fold(batches.iter().flatten().chain(&more)));
@@ -318,19 +354,22 @@ proptest! {
         records in prop::collection::vec(any_record(), 1..40), good_verbs in 1_usize..6, partial in 0_usize..200, unsynced in 0_usize..200,
     ) {
         let disk = Disk::with(frame::header(JOB));
-        let mut writer = start_writer(&disk).unwrap();
-        disk.fail_after(good_verbs, partial, io::ErrorKind::Other);
-        let mut durable = writer.durable();
-        for (record, sequence) in records.iter().zip(1_u64..) {
-            prop_assert_eq!(writer.append(record), sequence);
-            // Now and then wait, so that there are several frames.
-            if sequence % 16 == 0 {
-                let reached = block_on(durable.wait_for(|told| told.sequence >= sequence || told.failed.is_some()));
-                prop_assert!(reached.is_ok());
+        let (closed, told) = block_on(async {
+            let mut writer = start_writer(&disk).await.unwrap();
+            disk.fail_after(good_verbs, partial, io::ErrorKind::Other);
+            let mut durable = writer.durable();
+            for (record, sequence) in records.iter().zip(1_u64..) {
+                assert_eq!(writer.append(record), sequence);
+                // Now and then wait, so that there are several frames.
+                if sequence % 16 == 0 {
+                    let reached = durable.wait_for(|told| told.sequence >= sequence || told.failed.is_some());
+                    assert!(reached.await.is_ok());
+                }
             }
-        }
-        let closed = writer.close();
-        let told = durable.borrow().clone();
+            let closed = writer.close().await;
+            let told = durable.borrow().clone();
+            (closed, told)
+        });
         prop_assert_eq!(closed.is_ok(), told.failed.is_none());
         prop_assert_eq!(closed.is_ok(), told.sequence == records.len() as u64);
 
@@ -343,10 +382,10 @@ proptest! {
 
 /// A crash in the middle of a run, seen from the one who was told: while the writer works, whatever has been reported is on
 /// the disk, synced.
-#[test]
-fn nothing_is_reported_before_it_is_synced() {
+#[tokio::test]
+async fn nothing_is_reported_before_it_is_synced() {
     let disk = Disk::with(frame::header(JOB));
-    let mut writer = start_writer(&disk).unwrap();
+    let mut writer = start_writer(&disk).await.unwrap();
     let records: Vec<Record> = (0..4_000).map(|row| succeeded(row, 1 << 20)).collect();
     let mut durable = writer.durable();
     for batch in records.chunks(1_000) {
@@ -355,36 +394,50 @@ fn nothing_is_reported_before_it_is_synced() {
             .map(|record| writer.append(record))
             .last()
             .unwrap();
-        let told = block_on(durable.wait_for(|told| told.sequence > last - 1_000))
+        let told = durable
+            .wait_for(|told| told.sequence > last - 1_000)
+            .await
             .unwrap()
             .sequence;
-        let survived = replayed(&disk.after_crash(0)).unwrap().settled.len();
+        let survived = read(Disk::with(disk.after_crash(0)))
+            .await
+            .unwrap()
+            .0
+            .settled
+            .len();
         assert!(
             survived >= told,
             "{told} were reported, {survived} survived"
         );
     }
-    writer.close().unwrap();
-    assert_eq!(replayed(&disk.after_crash(0)).unwrap().settled.len(), 4_000);
+    writer.close().await.unwrap();
+    let (survived, _) = read(Disk::with(disk.after_crash(0))).await.unwrap();
+    assert_eq!(survived.settled.len(), 4_000);
 }
 
 /// What a killed process wrote can be read and need not be on the disk; the next run must not build on it before it is.
-#[test]
-fn what_is_found_is_synced_before_it_is_trusted() {
+#[tokio::test]
+async fn what_is_found_is_synced_before_it_is_trusted() {
+    let survived = async |disk: &Disk| {
+        let (replay, _) = read(Disk::with(disk.after_crash(0))).await.unwrap();
+        replay.settled.len()
+    };
     let disk = Disk::with(frame::header(JOB));
     let (whole, _) = journal_of(&[vec![succeeded(0, 1)]]);
     disk.0.lock().unwrap().bytes = whole;
-    assert!(replayed(&disk.after_crash(0)).unwrap().settled.is_empty());
-    let mut writer = start_writer(&disk).unwrap();
-    assert_eq!(replayed(&disk.after_crash(0)).unwrap().settled.len(), 1);
+    assert_eq!(survived(&disk).await, 0);
+    let mut writer = start_writer(&disk).await.unwrap();
+    assert_eq!(survived(&disk).await, 1);
     // A writer that is dropped writes what it has.
     writer.append(&succeeded(1, 1));
+    let mut durable = writer.durable();
     drop(writer);
-    assert_eq!(replayed(&disk.after_crash(0)).unwrap().settled.len(), 2);
+    durable.wait_for(|told| told.sequence == 1).await.unwrap();
+    assert_eq!(survived(&disk).await, 2);
     // And a disk that can't sync is found out at once.
     disk.fail_after(0, 0, io::ErrorKind::Other);
     assert!(matches!(
-        start_writer(&disk),
+        start_writer(&disk).await,
         Err(StateError::Io {
             action: "recover",
             ..
@@ -392,49 +445,45 @@ fn what_is_found_is_synced_before_it_is_trusted() {
     ));
 }
 
-#[test]
-fn after_a_failure_nothing_more_is_durable() {
+#[tokio::test]
+async fn after_a_failure_nothing_more_is_durable() {
     let disk = Disk::with(frame::header(JOB));
-    let mut writer = start_writer(&disk).unwrap();
+    let mut writer = start_writer(&disk).await.unwrap();
     let mut durable = writer.durable();
     writer.append(&succeeded(0, 1));
-    block_on(durable.wait_for(|told| told.sequence == 1)).unwrap();
+    durable.wait_for(|told| told.sequence == 1).await.unwrap();
 
     // One sync fails; the disk is well again at once, which must not help.
     disk.fail_after(0, 5, io::ErrorKind::StorageFull);
     writer.append(&succeeded(1, 1));
-    let told = block_on(durable.wait_for(|told| told.failed.is_some()))
-        .unwrap()
-        .clone();
+    let failed = durable.wait_for(|told| told.failed.is_some()).await;
+    let told = failed.unwrap().clone();
     disk.0.lock().unwrap().good_verbs = None;
     writer.append(&succeeded(2, 1));
     assert_eq!((told.sequence, writer.pending()), (1, 2));
 
-    let error = writer.close().unwrap_err();
+    let error = writer.close().await.unwrap_err();
     assert!(matches!(error, StateError::Full { .. }));
     assert!(
         error.to_string().contains("same command continues"),
         "{error}"
     );
-    let left = replayed(&disk.bytes()).unwrap();
+    let (left, _) = read(Disk::with(disk.bytes())).await.unwrap();
     assert_eq!((left.settled.len(), left.torn_bytes), (1, 5));
 }
 
-#[test]
-fn a_burst_larger_than_a_frame_is_split() {
+#[tokio::test]
+async fn a_burst_larger_than_a_frame_is_split() {
     let disk = Disk::with(frame::header(JOB));
-    let mut writer = start_writer(&disk).unwrap();
-    // The disk hangs, so that everything gathers behind the first frame.
-    let hanging = disk.0.lock().unwrap();
+    let mut writer = start_writer(&disk).await.unwrap();
     for row in 0..10_000 {
         writer.append(&failed(row));
     }
-    drop(hanging);
-    writer.close().unwrap();
-    let replay = replayed(&disk.bytes()).unwrap();
+    writer.close().await.unwrap();
+    let (replay, _) = read(disk.clone()).await.unwrap();
     assert_eq!(replay.tally.failed["AccessDenied"], 10_000);
     assert!(
-        replay.bytes > 2 * FRAME_BYTES_MAX as u64 && replay.frames > 2,
+        replay.mark.bytes > 2 * FRAME_BYTES_MAX as u64 && replay.mark.batches > 2,
         "{replay:?}"
     );
     // And it is read back in any order, from the file, failures and all.
@@ -542,7 +591,7 @@ fn damage_before_a_good_frame_is_refused_with_its_place() {
 fn a_newer_version_is_named() {
     let header = frame::header(JOB);
     let seed = u32::from_le_bytes(*header.last_chunk().unwrap());
-    for tag in [0x00, 0x03, 0x1f, 0x3f, 0x41, 0x4f, 0x53, 0xff] {
+    for tag in [0x00, 0x04, 0x1f, 0x3f, 0x41, 0x4f, 0x53, 0xff] {
         let bytes = [
             header.clone(),
             frame::frame(seed, 1, &[0x01, 0x05, tag, 0x00]),
@@ -610,14 +659,13 @@ fn checkpoints_are_kept_until_their_row_settles() {
 }
 
 /// The longest checkpoints, behind a batch that is as full as one gets before it is written.
-#[test]
-fn the_longest_checkpoints_fit_into_frames() {
+#[tokio::test]
+async fn the_longest_checkpoints_fit_into_frames() {
     let disk = Disk::with(frame::header(JOB));
-    let mut writer = start_writer(&disk).unwrap();
+    let mut writer = start_writer(&disk).await.unwrap();
     let longest = Checkpoint::Restack {
         versions: vec!["v".repeat(VERSIONS_BYTES_MAX / VERSIONS_MAX); VERSIONS_MAX],
     };
-    let hanging = disk.0.lock().unwrap();
     for row in 0..3_000 {
         writer.append(&failed(row));
         if row % 100 == 0 {
@@ -625,9 +673,8 @@ fn the_longest_checkpoints_fit_into_frames() {
             writer.append(&Record::Checkpoint { row, checkpoint });
         }
     }
-    drop(hanging);
-    writer.close().unwrap();
-    let replay = replayed(&disk.bytes()).unwrap();
+    writer.close().await.unwrap();
+    let (replay, _) = read(disk.clone()).await.unwrap();
     assert_eq!(
         (replay.settled.len(), replay.checkpoints.len()),
         (3_000, 30)
@@ -691,4 +738,166 @@ fn what_is_appended_while_reading_is_not_looked_at() {
     disk.0.lock().unwrap().bytes = bytes;
     while frames.next().unwrap().is_some() {}
     assert_eq!((frames.count(), frames.offset()), (8, ends[8] as u64));
+}
+
+const ONLY: Shard = Shard::ONLY;
+/// Longer than any of these waits.
+const STALL: Duration = Duration::from_secs(600);
+
+/// A runner on a state in memory: what it finds, and its writer.
+async fn runner(store: &MemoryStore) -> (Replay, Writer) {
+    let state = StateRoot::on(store.clone()).take(ONLY).await.unwrap();
+    state.journal(JOB, STALL).await.unwrap()
+}
+
+/// Waits until everything is durable; `false` where it never will be.
+async fn synced(writer: &Writer, sequence: u64) -> bool {
+    let mut durable = writer.durable();
+    let told = durable
+        .wait_for(|told| told.sequence >= sequence || told.failed.is_some())
+        .await;
+    told.unwrap().failed.is_none()
+}
+
+/// What the whole journal says, from its first batch on.
+async fn from_the_start(store: &MemoryStore) -> Replay {
+    let (replay, _) = read(Disk::with(store.bytes("shard-0"))).await.unwrap();
+    replay
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_replaced_stops_at_the_next_batch() {
+    let store = MemoryStore::default();
+    let (_, mut first) = runner(&store).await;
+    let one = first.append(&succeeded(0, 1));
+    assert!(synced(&first, one).await);
+    let leader = first.leader();
+    leader.confirm().await.unwrap();
+
+    let (before, mut second) = runner(&store).await;
+    assert_eq!((before.settled.len(), before.epochs), (1, 2));
+    // The proof is fresh enough for a while; then it is asked for, and not to be had.
+    tokio::time::advance(super::LEADER_PROOF_AGE_MAX * 2).await;
+    let error = leader.confirm().await.unwrap_err();
+    assert!(matches!(*error, StateError::Replaced { .. }), "{error}");
+    assert_eq!(error.exit().code(), 5);
+    let lost = first.append(&succeeded(1, 1));
+    assert!(!synced(&first, lost).await);
+    assert!(first.close().await.is_err());
+
+    second.leader().confirm().await.unwrap();
+    let two = second.append(&succeeded(1, 1));
+    assert!(synced(&second, two).await);
+    second.close().await.unwrap();
+    let all = from_the_start(&store).await;
+    assert_eq!(
+        (all.settled.len(), all.settled_twice, all.epochs),
+        (2, 0, 2)
+    );
+}
+
+/// An answer that got lost is not somebody else's batch, and what could not be sent is sent again.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stutters_loses_nothing() {
+    let store = MemoryStore::default();
+    let (_, mut writer) = runner(&store).await;
+    let faults = [
+        Fault::Refused,
+        Fault::AnswerLost,
+        Fault::Refused,
+        Fault::None,
+    ];
+    let begun = store.appends();
+    store.plan(move |append| faults[(append - begun) as usize % faults.len()]);
+    for row in 0..40 {
+        let sequence = writer.append(&succeeded(row, 1));
+        if row % 4 == 0 {
+            assert!(synced(&writer, sequence).await, "row {row}");
+        }
+    }
+    writer.close().await.unwrap();
+    let all = from_the_start(&store).await;
+    assert_eq!((all.settled.len(), all.settled_twice), (40, 0));
+}
+
+/// While the state does not answer nothing is durable and everybody can see it; the bound holds.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stays_away_ends_the_run() {
+    let store = MemoryStore::default();
+    let (_, mut writer) = runner(&store).await;
+    store.plan(|_| Fault::Refused);
+    let began = tokio::time::Instant::now();
+    let sequence = writer.append(&succeeded(0, 1));
+    let mut durable = writer.durable();
+    durable
+        .wait_for(|told| told.stalled.is_some())
+        .await
+        .unwrap();
+    assert!(writer.is_stalled());
+    assert!(!synced(&writer, sequence).await);
+    let waited = began.elapsed();
+    assert!(waited <= STALL && waited > STALL / 2, "{waited:?}");
+    let error = writer.close().await.unwrap_err();
+    assert_eq!(error.exit().code(), 1, "{error}");
+
+    // Closing does not wait as long.
+    let (_, mut writer) = runner(&MemoryStore::default()).await;
+    let store = MemoryStore::default();
+    let (_, mut stuck) = runner(&store).await;
+    store.plan(|_| Fault::Refused);
+    let began = tokio::time::Instant::now();
+    stuck.append(&succeeded(0, 1));
+    assert!(stuck.close().await.is_err());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    writer.append(&succeeded(0, 1));
+    writer.close().await.unwrap();
+}
+
+/// A snapshot and the tail say what the whole journal says; without it, the journal says it alone.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_changes_nothing() {
+    let store = MemoryStore::default();
+    let rows = 5 * super::snapshot::SNAPSHOT_BATCHES;
+    for run in 0..2 {
+        let (_, mut writer) = runner(&store).await;
+        for row in 0..rows {
+            // Runs overlap, rows come out of order, some stay open with a checkpoint.
+            let row = (run * rows / 2 + row) ^ 5;
+            let record = match row % 97 {
+                0 => Record::Checkpoint {
+                    row,
+                    checkpoint: Checkpoint::Superseding {
+                        version_id: format!("v{row}"),
+                    },
+                },
+                1 => failed(row),
+                _ => succeeded(row, row),
+            };
+            let sequence = writer.append(&record);
+            if row.is_multiple_of(3) {
+                assert!(synced(&writer, sequence).await);
+            }
+        }
+        let sequence = writer.append(&Record::KeyResolved {
+            arn: format!("arn:{run}"),
+        });
+        assert!(synced(&writer, sequence).await);
+        // No close: the runner dies.
+        let fault = [Fault::Dies, Fault::DiesAfter][run as usize];
+        store.plan(move |_| fault);
+        writer.append(&succeeded(rows * 9, 1));
+        drop(writer);
+        store.plan(|_| Fault::None);
+    }
+    let with = StateRoot::on(store.clone()).peek(ONLY).await.unwrap();
+    assert!(store.forget("shard-0/snapshot"), "there was one");
+    let without = StateRoot::on(store.clone()).peek(ONLY).await.unwrap();
+    assert_eq!(with, without);
+    let with = with.unwrap();
+    assert!(with.settled_twice > 0 && !with.checkpoints.is_empty() && with.epochs == 2);
+    assert_eq!(with, from_the_start(&store).await);
 }

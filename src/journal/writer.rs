@@ -1,70 +1,112 @@
-//! The writer: a thread that makes records durable in groups.
+//! The writer: a task that makes records durable in groups.
 //!
-//! One sync costs milliseconds and a journal gets thousands of records a second, so they share it: the thread waits for the
-//! first record, collects for [`COMMIT_INTERVAL`] or until [`COMMIT_BYTES`] are there, writes one frame, syncs, and tells
-//! through a watch how far everything is durable. Whoever appends is never held up: it is the engine that runs on one thread.
+//! One sync costs milliseconds and a journal gets thousands of records a second, so they share it: the task waits for the
+//! first record, collects for a while or until [`COMMIT_BYTES`] are there, commits one batch, and tells through a watch how far
+//! everything is durable. Whoever appends is never held up: it is the engine that runs on one thread.
 //!
-//! After a failed write or sync the thread ends for good, and nothing after is ever reported durable.
+//! While the store does not answer, the task waits and tries again, and says so; nothing is durable meanwhile. After any other
+//! failure it ends for good, and nothing after is ever reported durable.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::frame::{self, Frames};
 use super::record::{self, RECORD_BYTES_MAX, Record};
-use super::storage::Storage;
-use super::{COMMIT_BYTES, COMMIT_INTERVAL, StateError};
+use super::replay::Replay;
+use super::store::{Hold, Log, Mark, Store};
+use super::{COMMIT_BYTES, COMMIT_INTERVAL, StateError, frame, snapshot};
 
 const _: () = assert!(COMMIT_BYTES + RECORD_BYTES_MAX <= frame::PAYLOAD_BYTES_MAX);
 
+/// Before a batch is tried again that the store did not answer; it doubles from there.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// The longest wait before a batch is tried again.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// How long the writer of a journal that is being closed still waits for a store that does not answer.
+const CLOSE_STALL_MAX: Duration = Duration::from_secs(5);
+
+/// How old the last proof may be that this runner is still the one. Whoever has been stopped for longer finds out before it
+/// changes anything.
+pub const LEADER_PROOF_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// A snapshot is written at the end of a run where so many batches have come since the last: the next run, and whoever
+/// asks how things stand, need not read them.
+const SNAPSHOT_AT_END_BATCHES: u64 = 16;
+
 /// How far the journal is durable.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Progress {
-    /// Every record up to this sequence number, inclusive, is on the disk.
+    /// Every record up to this sequence number, inclusive, is durable.
     pub sequence: u64,
     /// Why nothing more will be.
     pub failed: Option<Arc<StateError>>,
+    /// Why nothing is for the moment.
+    pub stalled: Option<Arc<StateError>>,
+    /// When the last batch that is durable was sent.
+    proven: Proof,
+}
+
+/// A moment at which this runner was the one, on both clocks: the one stands still while a machine sleeps, the other can be set.
+#[derive(Clone, Copy, Debug)]
+struct Proof {
+    at: Instant,
+    by_the_wall: SystemTime,
+}
+
+impl Proof {
+    fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            by_the_wall: SystemTime::now(),
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        let by_the_wall = self.by_the_wall.elapsed();
+        self.at.elapsed() <= LEADER_PROOF_AGE_MAX
+            && by_the_wall.is_ok_and(|age| age <= LEADER_PROOF_AGE_MAX)
+    }
 }
 
 /// Appends to a journal.
 ///
-/// Dropping it writes what is left, like [`close`](Self::close), but tells nobody whether that worked.
+/// Dropping it has the task write what is left, like [`close`](Self::close), but nobody waits for it.
 pub struct Writer {
     shared: Arc<Shared>,
     progress: watch::Receiver<Progress>,
     sequence: u64,
-    thread: Option<JoinHandle<()>>,
+    task: Option<JoinHandle<()>>,
+    is_exclusive: bool,
 }
 
 impl Writer {
-    /// Goes on where `frames`, read to their end, end.
-    pub(super) fn start(frames: Frames, lock: Option<Arc<File>>) -> Result<Self, StateError> {
-        let place = frames.storage().place().to_owned();
-        let log = Log::open(frames)?;
+    /// Goes on where a journal that has been taken over ends. Inside a runtime.
+    pub(super) fn start(committer: Committer) -> Self {
         let shared = Arc::new(Shared::default());
-        let (told, progress) = watch::channel(Progress::default());
-        let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || {
-                write_batches(&of_thread, log, &told);
-                // The state is another runner's only after the last write.
-                drop(lock);
-            })
-            .map_err(|error| StateError::io("start the writer of", place, error))?;
-        Ok(Self {
+        let (told, progress) = watch::channel(Progress {
+            sequence: 0,
+            failed: None,
+            stalled: None,
+            proven: Proof::now(),
+        });
+        let is_exclusive = committer.log.is_exclusive();
+        let task = tokio::spawn(committer.run(Arc::clone(&shared), told));
+        Self {
             shared,
             progress,
             sequence: 0,
-            thread: Some(thread),
-        })
+            task: Some(task),
+            is_exclusive,
+        }
     }
 
-    /// Takes a record to be written, and returns its sequence number, counted from 1 in each run. Never blocks on the
-    /// disk; after a failure it only keeps the record in memory. The record counts once [`durable`](Self::durable) has reached the number.
+    /// Takes a record to be written, and returns its sequence number, counted from 1 in each run. Never waits; after a failure it
+    /// only keeps the record in memory. The record counts once [`durable`](Self::durable) has reached the number.
     pub fn append(&mut self, record: &Record) -> u64 {
         self.sequence += 1;
         let mut queue = self.shared.lock();
@@ -74,7 +116,7 @@ impl Writer {
         self.sequence
     }
 
-    /// Tells how far everything is on the disk.
+    /// Tells how far everything is durable.
     pub fn durable(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
     }
@@ -85,93 +127,188 @@ impl Writer {
         self.sequence - self.progress.borrow().sequence
     }
 
-    /// Writes and syncs what is left, and ends the thread. Blocks for that long: one sync, mostly.
+    /// Whether the store does not answer for the moment, so that nothing more should be begun.
+    pub fn is_stalled(&self) -> bool {
+        self.progress.borrow().stalled.is_some()
+    }
+
+    /// What tells tasks whether this runner is still the one.
+    pub fn leader(&self) -> Leader {
+        Leader {
+            shared: Arc::clone(&self.shared),
+            progress: self.progress.clone(),
+            is_exclusive: self.is_exclusive,
+        }
+    }
+
+    /// Makes what is left durable, and ends the task.
     ///
     /// # Errors
     ///
-    /// The first that a write or a sync met, now or earlier.
-    pub fn close(mut self) -> Result<(), StateError> {
-        self.finish();
+    /// The first that a write met, now or earlier.
+    pub async fn close(mut self) -> Result<(), StateError> {
+        self.shared.close();
+        if let Some(task) = self.task.take()
+            && let Err(error) = task.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
         let failed = self.progress.borrow().failed.clone();
         failed.map_or(Ok(()), |error| Err(StateError::clone(&error)))
-    }
-
-    fn finish(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.wake.notify_one();
-        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
-            && !std::thread::panicking()
-        {
-            std::panic::resume_unwind(panic);
-        }
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.finish();
+        self.shared.close();
     }
 }
 
-/// The thread: until it is closed and everything is written, or something fails.
-fn write_batches(shared: &Shared, mut log: Log, told: &watch::Sender<Progress>) {
-    while let Some(batch) = shared.next_batch() {
-        match log.commit(&batch.payload) {
-            Ok(()) => told.send_modify(|progress| progress.sequence = batch.last),
-            Err(error) => {
-                told.send_modify(|progress| progress.failed = Some(Arc::new(error)));
-                return;
-            }
+/// Whether this runner is still the one that holds the state.
+#[derive(Clone)]
+pub struct Leader {
+    shared: Arc<Shared>,
+    progress: watch::Receiver<Progress>,
+    is_exclusive: bool,
+}
+
+impl Leader {
+    /// Returns once it has been proven, not longer than [`LEADER_PROOF_AGE_MAX`] ago, that nobody has taken the state over: mostly at
+    /// once. To be asked before everything that changes an object.
+    ///
+    /// # Errors
+    /// Somebody has, or the state can't be written any more.
+    pub async fn confirm(&self) -> Result<(), Arc<StateError>> {
+        let told = self.progress.borrow().clone();
+        if let Some(failed) = told.failed {
+            return Err(failed);
         }
-    }
-}
-
-/// The end of a journal.
-struct Log {
-    storage: Box<dyn Storage>,
-    seed: u32,
-    next_number: u64,
-}
-
-impl Log {
-    /// Cuts off a torn tail. Syncs even where there is none: what a killed process wrote can be read, and need not be
-    /// durable yet.
-    fn open(frames: Frames) -> Result<Self, StateError> {
-        let (seed, next_number) = (frames.seed(), frames.count() + 1);
-        let (end, torn) = (frames.offset(), frames.rest() > 0);
-        let mut storage = frames.into_storage();
-        let cut = if torn { storage.truncate(end) } else { Ok(()) };
-        cut.and_then(|()| storage.sync())
-            .map_err(|error| StateError::io("recover", storage.place(), error))?;
-        Ok(Self {
-            storage,
-            seed,
-            next_number,
-        })
-    }
-
-    /// Makes a batch durable. After an error the log must not be used any more.
-    fn commit(&mut self, payload: &[u8]) -> Result<(), StateError> {
-        if payload.is_empty() {
+        if self.is_exclusive || told.proven.is_fresh() {
             return Ok(());
         }
-        let frame = frame::frame(self.seed, self.next_number, payload);
-        self.storage
-            .append(&frame)
-            .map_err(|error| StateError::io("write", self.storage.place(), error))?;
-        self.storage
-            .sync()
-            .map_err(|error| StateError::io("sync", self.storage.place(), error))?;
-        self.next_number += 1;
-        Ok(())
+        let asked = Instant::now();
+        self.shared.lock().proof_wanted = true;
+        self.shared.wake.notify_one();
+        let mut progress = self.progress.clone();
+        let known = progress
+            .wait_for(|told| told.failed.is_some() || told.proven.at >= asked)
+            .await;
+        match known {
+            Ok(told) => told.failed.clone().map_or(Ok(()), Err),
+            Err(_) => Err(Arc::new(StateError::Closed)),
+        }
     }
 }
 
-/// What the thread and its owner share.
+/// What the task has: a journal that was read to its end and taken over.
+pub(super) struct Committer {
+    pub(super) log: Box<dyn Log>,
+    pub(super) store: Arc<dyn Store>,
+    /// The shard's.
+    pub(super) folder: String,
+    /// The record with which this runner took over. Written again, it proves that nobody has since.
+    pub(super) epoch: Record,
+    /// What the durable batches say.
+    pub(super) fold: Replay,
+    /// Where the last snapshot is.
+    pub(super) snapshot: Mark,
+    pub(super) max_stall: Duration,
+    /// The state is another runner's only after the last write.
+    pub(super) _hold: Hold,
+}
+
+impl Committer {
+    /// Until it is closed and everything is written, or something fails.
+    async fn run(mut self, shared: Arc<Shared>, told: watch::Sender<Progress>) {
+        let interval = self.log.commit_interval();
+        while let Some(mut batch) = shared.next_batch(interval).await {
+            if batch.payload.is_empty() {
+                record::encode(&self.epoch, &mut batch.row_before, &mut batch.payload);
+            }
+            match self.commit(batch.payload, &shared, &told).await {
+                Ok(proven) => told.send_modify(|progress| {
+                    progress.sequence = batch.last.unwrap_or(progress.sequence);
+                    progress.stalled = None;
+                    progress.proven = proven;
+                }),
+                Err(error) => {
+                    told.send_modify(|progress| progress.failed = Some(Arc::new(error)));
+                    return;
+                }
+            }
+            if snapshot::is_due(self.snapshot, self.log.mark()) {
+                self.take_snapshot().await;
+            }
+        }
+        if self.log.mark().batches - self.snapshot.batches >= SNAPSHOT_AT_END_BATCHES {
+            self.take_snapshot().await;
+        }
+    }
+
+    /// Makes a batch durable, for as long as that takes within the bound.
+    async fn commit(
+        &mut self,
+        payload: Vec<u8>,
+        shared: &Shared,
+        told: &watch::Sender<Progress>,
+    ) -> Result<Proof, StateError> {
+        let began = Instant::now();
+        let mut wait = RETRY_FIRST;
+        loop {
+            let sent = Proof::now();
+            match self.log.append(payload.clone()).await {
+                Ok(true) => {
+                    self.fold_in(&payload);
+                    return Ok(sent);
+                }
+                Ok(false) => {
+                    return Err(StateError::Replaced {
+                        place: self.log.place().to_owned(),
+                    });
+                }
+                Err(error) if error.is_passing() => {
+                    let limit = match shared.lock().closed {
+                        true => self.max_stall.min(CLOSE_STALL_MAX),
+                        false => self.max_stall,
+                    };
+                    if began.elapsed() + wait > limit {
+                        return Err(error);
+                    }
+                    told.send_modify(|progress| progress.stalled = Some(Arc::new(error)));
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+    }
+
+    fn fold_in(&mut self, payload: &[u8]) {
+        for record in record::Records::new(payload, record::Position::default()) {
+            self.fold
+                .apply(&record.expect("what was encoded can be decoded"));
+        }
+        self.fold.mark = self.log.mark();
+    }
+
+    /// A snapshot only saves time: where it can't be written, the next run reads more.
+    async fn take_snapshot(&mut self) {
+        let mark = self.log.mark();
+        let written = snapshot::write(self.store.as_ref(), &self.folder, mark, &self.fold).await;
+        if let Err(error) = written {
+            tracing::warn!("no snapshot of the journal was written: {error}");
+        }
+        // After a failure too: not before each batch.
+        self.snapshot = mark;
+    }
+}
+
+/// What the task and its owner share.
 #[derive(Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    wake: Condvar,
+    wake: Notify,
 }
 
 #[derive(Default)]
@@ -179,16 +316,20 @@ struct Queue {
     /// What is to be written; only the last one grows. The engine bounds them, see
     /// [`PENDING_RECORDS_MAX`](super::PENDING_RECORDS_MAX).
     batches: VecDeque<Batch>,
+    /// Somebody waits for a proof that this runner is still the one.
+    proof_wanted: bool,
     closed: bool,
 }
 
-/// The payload of a frame to be.
+/// The payload of a batch to be.
 #[derive(Default)]
 struct Batch {
     payload: Vec<u8>,
     row_before: u64,
     /// The sequence number of its last record.
-    last: u64,
+    last: Option<u64>,
+    /// A task or the admission waits for one of its records.
+    is_urgent: bool,
 }
 
 impl Batch {
@@ -198,22 +339,37 @@ impl Batch {
 }
 
 impl Queue {
-    /// Whether the thread has a reason to wake up: there is something, or enough of it.
+    /// Whether the task has a reason to wake up: there is something, enough of it, or something urgent.
     fn push(&mut self, record: &Record, sequence: u64) -> bool {
-        let mut begun = false;
+        let mut wakes = false;
         if self.batches.back().is_none_or(Batch::is_full) {
             self.batches.push_back(Batch::default());
-            begun = true;
+            wakes = true;
         }
         let batch = self.batches.back_mut().expect("one was just made sure of");
         record::encode(record, &mut batch.row_before, &mut batch.payload);
-        batch.last = sequence;
-        begun || batch.is_full()
+        batch.last = Some(sequence);
+        if record.is_waited_for() && !batch.is_urgent {
+            batch.is_urgent = true;
+            wakes = true;
+        }
+        wakes || batch.is_full()
     }
 
-    /// Whether the first batch need not wait for more records.
-    fn is_ripe(&self) -> bool {
-        self.closed || self.batches.front().is_some_and(Batch::is_full)
+    fn is_idle(&self) -> bool {
+        self.batches.is_empty() && !self.proof_wanted && !self.closed
+    }
+
+    /// How long the first batch may wait for more records.
+    fn patience(&self, interval: Duration) -> Duration {
+        let first = self.batches.front();
+        if self.closed || self.proof_wanted || first.is_some_and(Batch::is_full) {
+            Duration::ZERO
+        } else if first.is_some_and(|batch| batch.is_urgent) {
+            interval.min(COMMIT_INTERVAL)
+        } else {
+            interval
+        }
     }
 }
 
@@ -223,16 +379,28 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for records, and for more to join them; `None` once closed and empty.
-    fn next_batch(&self) -> Option<Batch> {
-        let idle = |queue: &mut Queue| queue.batches.is_empty() && !queue.closed;
-        let queue = self.wake.wait_while(self.lock(), idle);
-        let queue = queue.unwrap_or_else(PoisonError::into_inner);
-        let growing = |queue: &mut Queue| !queue.batches.is_empty() && !queue.is_ripe();
-        let waited = self
-            .wake
-            .wait_timeout_while(queue, COMMIT_INTERVAL, growing);
-        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        queue.batches.pop_front()
+    fn close(&self) {
+        self.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits for records, and for more to join them; `None` once closed and empty. One without records is a proof that is wanted.
+    async fn next_batch(&self, interval: Duration) -> Option<Batch> {
+        while self.lock().is_idle() {
+            self.wake.notified().await;
+        }
+        let began = Instant::now();
+        loop {
+            let until = began + self.lock().patience(interval);
+            if Instant::now() >= until {
+                break;
+            }
+            // Whoever wakes it may have shortened the wait.
+            let _ = tokio::time::timeout_at(until, self.wake.notified()).await;
+        }
+        let mut queue = self.lock();
+        let batch = queue.batches.pop_front();
+        let proof_wanted = std::mem::take(&mut queue.proof_wanted);
+        batch.or_else(|| proof_wanted.then(Batch::default))
     }
 }
