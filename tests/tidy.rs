@@ -54,7 +54,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("probe", &["retry", "s3"]),
     ("shutdown", &[]),
-    ("task", &["closure", "limiter", "plan", "retry", "s3"]),
+    (
+        "task",
+        &["closure", "journal", "limiter", "plan", "retry", "s3"],
+    ),
     // The only wiring point.
     ("job", &["*"]),
     ("status", &["error", "human", "job", "journal"]),

@@ -325,6 +325,7 @@ impl Run<'_> {
             settings: &self.config.rewriting,
             source_keys: &source_keys,
             limiter: &limiter,
+            leader: journal.leader(),
             emit: self.emit,
             target: RefCell::new(target),
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),

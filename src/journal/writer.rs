@@ -180,12 +180,14 @@ impl Leader {
     /// # Errors
     /// Somebody has, or the state can't be written any more.
     pub async fn confirm(&self) -> Result<(), Arc<StateError>> {
-        let told = self.progress.borrow().clone();
-        if let Some(failed) = told.failed {
-            return Err(failed);
-        }
-        if self.is_exclusive || told.proven.is_fresh() {
-            return Ok(());
+        {
+            let told = self.progress.borrow();
+            if let Some(failed) = &told.failed {
+                return Err(Arc::clone(failed));
+            }
+            if self.is_exclusive || told.proven.is_fresh() {
+                return Ok(());
+            }
         }
         let asked = Instant::now();
         self.shared.lock().proof_wanted = true;

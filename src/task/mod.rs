@@ -16,6 +16,7 @@ use crate::checkpoint::Checkpoint;
 use crate::closure::Evidence;
 use crate::encryption::{CustomerKey, Target};
 use crate::event::{Event, Operation, ResponseClass};
+use crate::journal::Leader;
 use crate::limiter::Limiter;
 use crate::object::{ManifestEntry, ObjectHead};
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
@@ -88,6 +89,8 @@ pub struct Context<'a> {
     pub source_keys: &'a [CustomerKey],
     /// The budgets.
     pub limiter: &'a Limiter,
+    /// Whether this runner is still the one that holds the state.
+    pub leader: Leader,
     /// Who is told.
     pub emit: &'a dyn Fn(Event<'_>),
     /// The target; its KMS alias gets resolved on the way.
@@ -455,6 +458,25 @@ impl<'c, 'a> Task<'c, 'a> {
             return Ok(());
         }
         self.ctx.unless_drained(what).await
+    }
+
+    /// The right to one request that writes: within the budget, and by the runner that holds the state.
+    async fn permit(&self) -> Result<(), Stop> {
+        self.unless_drained(self.ctx.limiter.write()).await?;
+        self.leads().await
+    }
+
+    /// Makes sure that this runner is still the one: whoever has been stopped for a while may have been replaced.
+    async fn leads(&self) -> Result<(), Stop> {
+        let mut leads = false;
+        self.unless_drained(async { leads = self.ctx.leader.confirm().await.is_ok() })
+            .await?;
+        if leads {
+            Ok(())
+        } else {
+            // Why, the journal tells the engine.
+            Err(Stop::Unsettled(Unsettled::Drained))
+        }
     }
 
     /// A question with its retries; the inner error is a refusal by the store.

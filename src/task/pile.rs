@@ -134,7 +134,7 @@ impl<'a> Task<'_, 'a> {
     ) -> Result<bool, Stop> {
         while !pile.is_complete() {
             self.must_finish.set(!pile.copies.is_empty());
-            self.unless_drained(self.ctx.limiter.write()).await?;
+            self.permit().await?;
             self.method = Method::Restack;
             match self.put_next(pile, target).await {
                 Ok(Ok(None)) => {

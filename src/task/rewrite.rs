@@ -34,7 +34,7 @@ impl<'a> Task<'_, 'a> {
         let is_named = self.entry.version_id.is_some() || !look.is_current;
         let version_id = look.head.version_id.as_deref().filter(|_| is_named);
         loop {
-            self.unless_drained(ctx.limiter.write()).await?;
+            self.permit().await?;
             let object = self.object(version_id);
             let request = ctx
                 .s3
@@ -98,7 +98,7 @@ impl<'a> Task<'_, 'a> {
             _ => SourceCondition::Etag,
         };
         loop {
-            self.unless_drained(ctx.limiter.write()).await?;
+            self.permit().await?;
             let copy = Copy {
                 object: self.object(None),
                 head: &look.head,

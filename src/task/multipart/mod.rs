@@ -177,7 +177,7 @@ impl<'a> Task<'_, 'a> {
             checksum = None;
         }
         loop {
-            self.unless_drained(ctx.limiter.write()).await?;
+            self.permit().await?;
             let create = Create {
                 object: self.object(None),
                 head: &look.head,
@@ -238,7 +238,7 @@ impl<'a> Task<'_, 'a> {
         let summed = |part: &Part| part.checksums.values.contains_key(algorithm);
         let checksum = parts.iter().all(summed).then_some(*kind);
         loop {
-            self.unless_drained(ctx.limiter.write()).await?;
+            self.permit().await?;
             let complete = Complete {
                 object: self.object(None),
                 upload_id,

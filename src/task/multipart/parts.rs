@@ -85,7 +85,7 @@ impl<'a> Task<'_, 'a> {
         loop {
             let permit = unless_halted(halt, async {
                 let permit = self.part_permit().await;
-                self.unless_drained(ctx.limiter.write()).await?;
+                self.permit().await?;
                 Ok(permit)
             });
             let permit = permit.await?;

@@ -204,7 +204,7 @@ impl<'a> Task<'_, 'a> {
         let (ctx, operation) = (self.ctx, Operation::AbortMultipartUpload);
         let mut attempts = Attempts::default();
         loop {
-            self.unless_drained(ctx.limiter.write()).await?;
+            self.permit().await?;
             let request = ctx.s3.abort_upload(self.object(None), upload_id);
             let error = match self.observed(operation, request).await {
                 Ok(()) => return Ok(None),
