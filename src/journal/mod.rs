@@ -6,18 +6,31 @@
 //! or it is refused. Bytes lost behind our back from the very end (someone truncated the file) can't be told from a torn
 //! write: then it is a shorter prefix, and the rows of the dropped frames are simply looked at again.
 //!
-//! # The state directory
+//! # The state
 //!
-//! | file        | what                                                                                              |
-//! |-------------|---------------------------------------------------------------------------------------------------|
-//! | `lock`      | held with `flock` by the one runner; it vanishes with the process, however that ends                |
-//! | `job.json`  | what the job is; replaced as a whole (temporary file, sync, rename, sync of the directory), with a CRC |
-//! | `journal`   | the records, append-only                                                                          |
-//! | `manifest/` | the caller's: what preparing the manifest left                                                    |
+//! A state is kept in a directory or under a prefix in S3 (the trait `Store`); names are the same in both. A job is cut into shards, of
+//! which there may be one.
+//!
+//! | name                 | what                                                                                       |
+//! |----------------------|--------------------------------------------------------------------------------------------|
+//! | `job.json`           | what the job is; made once, with a CRC                                                       |
+//! | `shard-0/shard.json` | what the shard knows of its rows and its store; replaced as a whole, with a CRC              |
+//! | `shard-0/journal`    | the records, append-only: a file, or in S3 an object for each batch                          |
+//! | `shard-0/snapshot`   | the fold of the journal up to some batch, so that reading it back does not begin at the first |
+//! | `shard-0/manifest/`  | the caller's: what preparing the manifest left                                               |
+//! | `lock`, `shard-0/lock` | a directory's: held with `flock` by the one runner; it vanishes with the process            |
 //!
 //! Directories are made 0700 and files 0600: object keys and error messages are nobody else's business.
 //!
-//! # The file `journal`
+//! # One runner
+//!
+//! Batches are numbered, and a number is given once: in a directory because a lock keeps others out, in S3 because each batch is made
+//! with "only if there is none". Whoever takes a state over reads it to its end and then appends an epoch of its own. The runner
+//! before it, if it still lives, loses the race for its next number and stops ([`StateError::Replaced`]); and as a runner changes an
+//! object only after a proof of leadership that is a few seconds old at most ([`Leader::confirm`]), one that was stopped in
+//! between finds out before it does harm. What it had on the wire is conditional and so harmless.
+//!
+//! # The journal's bytes
 //!
 //! All integers are little-endian.
 //!
@@ -26,6 +39,8 @@
 //! frame    payload length u32 · batch number u64, from 1 · CRC-32 · payload
 //! payload  records, one after the other (the layout is in `record`)
 //! ```
+//!
+//! In S3, number 0 is the header and number n the frame n, each an object: in their order they are the file.
 //!
 //! A frame's CRC runs over the header's CRC, the length, the number and the payload: a frame of another job's journal that
 //! a file system left in a recycled block never counts. The header is put in place by a rename, so it is whole or absent.
@@ -46,8 +61,9 @@
 //!
 //! # Seam
 //!
-//! Bytes go through the trait `Storage`: a file, and in tests a file that loses what was not synced. Everything above the frames
-//! (records, fold, row sets) knows nothing about it.
+//! Batches and documents go through the traits `Log` and `Store`: a directory, a prefix in S3, and in tests a memory that fails when it
+//! is told to. Below them, a directory's bytes go through the trait `Storage`: a file, and in tests one that loses what was not
+//! synced. Everything above the frames (records, fold, row sets) knows nothing of either.
 
 use std::io;
 use std::sync::Arc;
@@ -87,7 +103,7 @@ pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 pub const COMMIT_BYTES: usize = 128 * 1024;
 
 /// How long the writer collects records, from the first one on, before it writes and syncs them as one frame. It is
-/// also what a crash costs at most: the rows of the last 50 ms are looked at again.
+/// also what a crash costs at most: the rows of the last 50 ms are looked at again. For a directory; in S3 it is longer.
 pub const COMMIT_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Most records that may wait to become durable. [`Writer::append`] never blocks: whoever appends stops admitting
