@@ -1,110 +1,18 @@
 //! Runs that end before their time, and what the next one makes of it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::RngExt as _;
 
 use crate::support::chance::{self, long, seed};
 use crate::support::faults::{Proxy, Weather};
-use crate::support::objects::{self, Under};
-use crate::support::{BUCKET, Job, Run, Store};
-
-/// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A store with objects in a bucket that keeps versions: they count how often an object was changed, whatever the log missed.
-struct Setup {
-    store: Store,
-    keys: Vec<String>,
-    arn: String,
-}
-
-impl Setup {
-    async fn with_objects(count: usize) -> Self {
-        let store = Store::start().await;
-        let enabled = VersioningConfiguration::builder()
-            .status(BucketVersioningStatus::Enabled)
-            .build();
-        let versioning = store.client.put_bucket_versioning().bucket(BUCKET);
-        let versioning = versioning.versioning_configuration(enabled);
-        versioning.send().await.expect("versioning");
-        let keys: Vec<_> = (0..count).map(|n| format!("object/{n}")).collect();
-        objects::put_many(&store.client, &keys).await;
-        let arn = store.add_kms_key(None);
-        Self { store, keys, arn }
-    }
-
-    fn job(&self) -> Job {
-        let job = self.store.job(&self.keys);
-        job.args("--to sse-kms --kms-key-id").args(&self.arn)
-    }
-
-    fn copied(&self) -> usize {
-        self.store.copies().len()
-    }
-
-    /// Waits until so many objects have been copied.
-    fn wait_for_copies(&self, count: usize) {
-        let begun = Instant::now();
-        while self.copied() < count {
-            assert!(begun.elapsed() < PATIENCE, "{} copies", self.copied());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// How many versions each key has.
-    async fn versions(&self) -> BTreeMap<String, u64> {
-        let mut versions = BTreeMap::new();
-        let (mut key, mut id) = (None, None);
-        loop {
-            let list = self.store.client.list_object_versions().bucket(BUCKET);
-            let list = list.set_key_marker(key).set_version_id_marker(id);
-            let page = list.send().await.expect("a page");
-            for version in page.versions() {
-                let key = version.key().expect("a key").to_owned();
-                *versions.entry(key).or_default() += 1;
-            }
-            if page.is_truncated() != Some(true) {
-                return versions;
-            }
-            (key, id) = (page.next_key_marker, page.next_version_id_marker);
-        }
-    }
-
-    /// Every object has been changed exactly once, is under the target and has its bytes; the report has it once.
-    async fn assert_complete(&self, job: &Job) {
-        let versions = self.versions().await;
-        assert_eq!(versions.len(), self.keys.len());
-        let wrong: Vec<_> = versions.iter().filter(|(_, count)| **count != 2).collect();
-        assert!(wrong.is_empty(), "versions of each key: {wrong:?}");
-        let copies = self.store.copies();
-        let more: Vec<_> = copies.iter().filter(|(_, count)| **count > 1).collect();
-        assert!(more.is_empty(), "copied more than once: {more:?}");
-
-        let report = job.report();
-        let mut rows: Vec<_> = report.iter().map(|row| row.key.clone()).collect();
-        rows.sort();
-        let mut keys = self.keys.clone();
-        keys.sort();
-        assert_eq!(rows, keys);
-        assert!(
-            report.iter().all(|row| row.status == "succeeded"),
-            "{report:?}"
-        );
-        for key in self.keys.iter().step_by(self.keys.len() / 20) {
-            let head = objects::head(&self.store.client, key, None).await;
-            assert!(Under::Kms(self.arn.clone()).is_shown_by(&head), "{key}");
-            let read = objects::read(&self.store.client, key, None).await;
-            assert_eq!(read.as_deref(), Ok(key.as_bytes()));
-        }
-    }
-}
+use crate::support::objects;
+use crate::support::versioned::{PATIENCE, Versioned};
+use crate::support::{BUCKET, Job, Run};
 
 fn send(child: &Child, signal: Signal) {
     let id = i32::try_from(child.id()).expect("a process id");
@@ -124,7 +32,7 @@ async fn killed_at_random_moments_it_changes_every_object_exactly_once() {
     } else {
         (400, 6, 250)
     };
-    let setup = Setup::with_objects(objects).await;
+    let setup = Versioned::with_objects(objects).await;
     let job = setup.job().args(&format!("--rate {rate}"));
     let mut in_the_middle = 0;
     for _ in 0..kills {
@@ -152,7 +60,7 @@ async fn killed_at_random_moments_it_changes_every_object_exactly_once() {
 
 #[tokio::test]
 async fn a_first_signal_drains_and_the_same_command_continues() {
-    let setup = Setup::with_objects(300).await;
+    let setup = Versioned::with_objects(300).await;
     for (number, signal) in [Signal::SIGTERM, Signal::SIGINT].into_iter().enumerate() {
         let job = setup.job().args("--rate 60");
         let child = job.command().spawn().expect("it starts");
@@ -185,7 +93,7 @@ async fn a_first_signal_drains_and_the_same_command_continues() {
 
 #[tokio::test]
 async fn a_signal_does_not_wait_for_what_has_not_begun() {
-    let setup = Setup::with_objects(100).await;
+    let setup = Versioned::with_objects(100).await;
     // At one write a second, the tasks in flight would take longer than anybody's patience.
     let job = setup.job().args("--rate 1");
     let begun = Instant::now();
@@ -205,7 +113,7 @@ async fn a_signal_does_not_wait_for_what_has_not_begun() {
 
 #[tokio::test]
 async fn a_store_that_goes_away_burns_no_rows() {
-    let setup = Setup::with_objects(300).await;
+    let setup = Versioned::with_objects(300).await;
     let proxy = Proxy::start(setup.store.s3.addr(), Weather::Fair);
     let job = setup
         .job()
@@ -226,7 +134,7 @@ async fn a_store_that_goes_away_burns_no_rows() {
 /// A row that names its version: what we wrote ourselves is another version, and still ours.
 #[tokio::test]
 async fn a_rewrite_whose_answer_was_lost_is_known_again_by_rows_with_versions() {
-    let setup = Setup::with_objects(40).await;
+    let setup = Versioned::with_objects(40).await;
     let proxy = Proxy::start(setup.store.s3.addr(), Weather::SilentCopies);
     let job = setup.job().args("--endpoint-url").args(&proxy.url());
     let mut csv = String::new();
@@ -250,7 +158,7 @@ async fn a_rewrite_whose_answer_was_lost_is_known_again_by_rows_with_versions() 
 
 #[tokio::test]
 async fn a_second_signal_stops_now() {
-    let setup = Setup::with_objects(50).await;
+    let setup = Versioned::with_objects(50).await;
     // What is in flight would be waited for: a minute, which is how long a copy may take.
     let proxy = Proxy::start(setup.store.s3.addr(), Weather::SilentCopies);
     let job = setup.job().args("--endpoint-url").args(&proxy.url());
@@ -276,7 +184,7 @@ async fn a_second_signal_stops_now() {
 
 #[tokio::test]
 async fn a_second_runner_on_the_same_state_is_5_and_harms_nothing() {
-    let setup = Setup::with_objects(200).await;
+    let setup = Versioned::with_objects(200).await;
     let job = setup.job().args("--rate 80");
     let child = job.command().spawn().expect("it starts");
     setup.wait_for_copies(1);
@@ -288,7 +196,7 @@ async fn a_second_runner_on_the_same_state_is_5_and_harms_nothing() {
 
 #[tokio::test]
 async fn a_state_of_another_job_is_5_and_the_job_it_belongs_to_still_continues() {
-    let setup = Setup::with_objects(60).await;
+    let setup = Versioned::with_objects(60).await;
     let job = setup.job().args("--rate 30");
     let child = job.command().spawn().expect("it starts");
     setup.wait_for_copies(5);
@@ -344,7 +252,7 @@ async fn a_state_of_another_job_is_5_and_the_job_it_belongs_to_still_continues()
 
 #[tokio::test]
 async fn a_manifest_that_was_moved_or_touched_is_still_the_same() {
-    let setup = Setup::with_objects(40).await;
+    let setup = Versioned::with_objects(40).await;
     let job = setup.job().args("--rate 40");
     let child = job.command().spawn().expect("it starts");
     setup.wait_for_copies(5);
@@ -360,11 +268,11 @@ async fn a_manifest_that_was_moved_or_touched_is_still_the_same() {
 
 #[tokio::test]
 async fn a_damaged_journal_is_5_and_nothing_is_sent() {
-    let setup = Setup::with_objects(60).await;
+    let setup = Versioned::with_objects(60).await;
     // Over a second, so that there are many frames: damage in the last one can't be told from a torn write.
     let job = setup.job().args("--rate 60");
     job.run().expect(0);
-    let path = job.state().join("journal");
+    let path = job.state().join("shard-0/journal");
     let mut journal = fs::read(&path).expect("a journal");
     let middle = journal.len() / 2;
     journal[middle] ^= 0x40;
@@ -379,7 +287,7 @@ async fn a_damaged_journal_is_5_and_nothing_is_sent() {
 /// The shell sets the limit: a file that would grow beyond it can't be written, as on a disk without room.
 #[tokio::test]
 async fn a_state_that_can_not_grow_stops_the_job_and_loses_nothing() {
-    let setup = Setup::with_objects(1_500).await;
+    let setup = Versioned::with_objects(1_500).await;
     let job = setup.job();
     let mut shell = Command::new("sh");
     // In blocks of 512 bytes. Ignored, the signal becomes an error of the write.
@@ -391,7 +299,7 @@ async fn a_state_that_can_not_grow_stops_the_job_and_loses_nothing() {
     shell.stdin(Stdio::null());
     // The manifest is in place and is not written; the journal needs more than the limit.
     let run = Run::of(shell.output().expect("it starts")).expect(1);
-    let journal = job.state().join("journal").display().to_string();
+    let journal = job.state().join("shard-0/journal").display().to_string();
     let run = run.says(&["error: ", &journal]);
     assert_eq!(run.stdout, "");
     let copied = setup.copied();

@@ -6,6 +6,7 @@ mod bad_input;
 mod closure;
 mod commands;
 mod crash;
+mod damage;
 mod dashboards;
 mod exit_codes;
 mod faithless;

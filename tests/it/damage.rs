@@ -1,0 +1,111 @@
+//! A state that is not what was written: cut off, or a bit of it turned. A run either goes on rightly or refuses.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+
+use crate::support::chance::{self, long, seed};
+use crate::support::versioned::Versioned;
+
+/// The end of each file that is cut off byte by byte.
+const TAIL_BYTES: u64 = 1024;
+
+/// One thing that happens to a file.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    /// So many bytes are left.
+    CutTo(u64),
+    /// A bit is turned.
+    Flip(u64),
+}
+
+impl Damage {
+    fn apply(self, path: &Path) {
+        let mut bytes = fs::read(path).expect("a file");
+        match self {
+            Self::CutTo(len) => bytes.truncate(len as usize),
+            Self::Flip(bit) => bytes[(bit / 8) as usize] ^= 1 << (bit % 8),
+        }
+        fs::write(path, bytes).expect("written");
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else if fs::metadata(&path).expect("metadata").len() > 0 {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    for file in files_below(from) {
+        let target = to.join(file.strip_prefix(from).expect("below"));
+        fs::create_dir_all(target.parent().expect("a folder")).expect("made");
+        fs::copy(&file, &target).expect("copied");
+    }
+}
+
+/// Every byte of the tails and a flip in every byte, or a few of each.
+fn damages(path: &Path, rng: &mut SmallRng) -> Vec<Damage> {
+    let len = fs::metadata(path).expect("metadata").len();
+    let tail = len.saturating_sub(TAIL_BYTES)..len;
+    if long() {
+        let flips = (0..len).map(|byte| Damage::Flip(byte * 8 + rng.random_range(0..8)));
+        return tail.map(Damage::CutTo).chain(flips).collect();
+    }
+    let cuts = (0..2).map(|_| Damage::CutTo(rng.random_range(tail.clone())));
+    let mut damages: Vec<_> = cuts.collect();
+    damages.extend((0..2).map(|_| Damage::Flip(rng.random_range(0..len * 8))));
+    damages
+}
+
+#[tokio::test]
+async fn a_damaged_state_is_gone_on_with_rightly_or_refused() {
+    let mut rng = chance::rng(seed());
+    let setup = Versioned::with_objects(120).await;
+    // Killed in the middle, with something on its way; then stopped once more, so that there is more than one epoch.
+    let job = setup.job().args("--rate 100");
+    for copies in [20, 50] {
+        let mut child = job.command().spawn().expect("it starts");
+        setup.wait_for_copies(copies);
+        child.kill().expect("killed");
+        child.wait().expect("dead");
+    }
+    let kept = job.path("kept");
+    copy_all(&job.state(), &kept);
+    let (mut went_on, mut refused) = (0, 0);
+    for file in files_below(&kept) {
+        let name = file.strip_prefix(&kept).expect("below");
+        for damage in damages(&file, &mut rng) {
+            copy_all(&kept, &job.state());
+            damage.apply(&job.state().join(name));
+            let copied = setup.copied();
+            let run = job.run();
+            match run.status.code() {
+                Some(0) => went_on += 1,
+                Some(5) => {
+                    refused += 1;
+                    assert_eq!(setup.copied(), copied, "{name:?} {damage:?}");
+                }
+                _ => panic!("{name:?} {damage:?}: {run:?}"),
+            }
+        }
+    }
+    assert!(
+        went_on > 0 && refused > 0,
+        "{went_on} went on, {refused} were refused"
+    );
+    copy_all(&kept, &job.state());
+    job.run().expect(0);
+    setup.assert_complete(&job).await;
+}
