@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use sha2::{Digest as _, Sha256};
 
 use super::request::{of_object, under_key};
@@ -37,34 +38,53 @@ impl S3 {
         etag: Option<&str>,
     ) -> Result<ReadBack, S3Error> {
         let operation = Operation::GetObject.name();
-        let broken = |message: String| ours(operation, NO_ANSWER, 0, message);
         let request =
             of_object!(self.client.get_object(), object).set_if_match(etag.map(str::to_owned));
         let request = under_key!(request, customer_key);
-        let mut answer = answer(READ_TIMEOUT, operation, request.send()).await?;
+        let answer = answer(READ_TIMEOUT, operation, request.send()).await?;
         let mut digest = Sha256::new();
         let mut size = 0_u64;
-        loop {
-            let chunk = tokio::time::timeout(STALL_TIMEOUT, answer.body.try_next())
-                .await
-                .map_err(|_| {
-                    let seconds = STALL_TIMEOUT.as_secs();
-                    broken(format!("the reading stood still for {seconds} s"))
-                })?
-                .map_err(|error| broken(error.to_string()))?;
-            let Some(chunk) = chunk else { break };
+        each_chunk(operation, answer, |chunk| {
             size += chunk.len() as u64;
-            digest.update(&chunk);
-        }
-        if answer
-            .content_length()
-            .is_some_and(|length| u64::try_from(length) != Ok(size))
-        {
-            return Err(broken(format!("the reading stopped after {size} bytes")));
-        }
+            digest.update(chunk);
+            Ok(())
+        })
+        .await?;
         Ok(ReadBack {
             sha256: digest.finalize().into(),
             size,
         })
     }
+}
+
+/// Hands an object's bytes on as they come.
+///
+/// # Errors
+/// [`NO_ANSWER`] where they stop before the end; what `take` says.
+pub(super) async fn each_chunk(
+    operation: &'static str,
+    mut answer: GetObjectOutput,
+    mut take: impl FnMut(&[u8]) -> Result<(), S3Error>,
+) -> Result<(), S3Error> {
+    let broken = |message: String| ours(operation, NO_ANSWER, 0, message);
+    let mut size = 0_u64;
+    loop {
+        let chunk = tokio::time::timeout(STALL_TIMEOUT, answer.body.try_next())
+            .await
+            .map_err(|_| {
+                let seconds = STALL_TIMEOUT.as_secs();
+                broken(format!("the reading stood still for {seconds} s"))
+            })?
+            .map_err(|error| broken(error.to_string()))?;
+        let Some(chunk) = chunk else { break };
+        size += chunk.len() as u64;
+        take(&chunk)?;
+    }
+    if answer
+        .content_length()
+        .is_some_and(|length| u64::try_from(length) != Ok(size))
+    {
+        return Err(broken(format!("the reading stopped after {size} bytes")));
+    }
+    Ok(())
 }

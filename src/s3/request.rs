@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{
-    ChecksumType, ObjectLockLegalHoldStatus, ObjectLockMode, ServerSideEncryption,
+    ChecksumType, EncodingType, ObjectLockLegalHoldStatus, ObjectLockMode, ServerSideEncryption,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -355,6 +355,29 @@ pub(super) fn version_of(version_id: Option<&str>) -> Option<String> {
     version_id.filter(|id| !id.is_empty()).map(str::to_owned)
 }
 
+/// A key of a listing. A store that doesn't know the encoding doesn't name it.
+pub(super) fn decoded(name: &str, encoding: Option<&EncodingType>) -> String {
+    if encoding != Some(&EncodingType::Url) {
+        return name.to_owned();
+    }
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(if *first == b'+' { b' ' } else { *first });
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -448,5 +471,12 @@ mod tests {
                 on
             )
         );
+    }
+
+    #[test]
+    fn a_listed_key_is_decoded_where_the_store_says_so() {
+        let url = Some(&EncodingType::Url);
+        assert_eq!(decoded("a%0Ab+c%2B%zz%4", url), "a\nb c+%zz%4");
+        assert_eq!(decoded("a%0Ab+c", None), "a%0Ab+c");
     }
 }

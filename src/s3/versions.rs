@@ -10,7 +10,7 @@ use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::EncodingType;
 
-use super::request::{of_object, version_of};
+use super::request::{decoded, of_object, version_of};
 use super::{S3, answer, not_sent, ours, unreadable};
 use crate::event::Operation;
 use crate::object::{NULL_VERSION, ObjectRef};
@@ -274,29 +274,6 @@ fn kinds_in(document: &str) -> Vec<Kind> {
     elements.collect()
 }
 
-/// A key of a listing. A store that doesn't know the encoding doesn't name it.
-fn decoded(name: &str, encoding: Option<&EncodingType>) -> String {
-    if encoding != Some(&EncodingType::Url) {
-        return name.to_owned();
-    }
-    let mut bytes = Vec::with_capacity(name.len());
-    let mut rest = name.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) if *first == b'%' => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            _ => {
-                bytes.push(if *first == b'+' { b' ' } else { *first });
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,12 +320,5 @@ mod tests {
             kinds_in(document),
             [Kind::Version, Kind::DeleteMarker, Kind::Version]
         );
-    }
-
-    #[test]
-    fn a_listed_key_is_decoded_where_the_store_says_so() {
-        let url = Some(&EncodingType::Url);
-        assert_eq!(decoded("a%0Ab+c%2B%zz%4", url), "a\nb c+%zz%4");
-        assert_eq!(decoded("a%0Ab+c", None), "a%0Ab+c");
     }
 }
