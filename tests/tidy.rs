@@ -42,7 +42,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("plan", &["closure"]),
     ("retry", &[]),
     // Mechanisms don't know each other. The sample's inventory has its keys as a manifest has them.
-    ("journal", &[]),
+    // A state may be in S3.
+    ("journal", &["retry", "s3"]),
     ("limiter", &[]),
     ("local_s3", &["manifest"]),
     // A part that failed on its way up is sent again where it is known that it may be.
@@ -103,7 +104,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("crc_fast", &["local_s3"]),
     ("csv", &["manifest", "report"]),
     ("flate2", &["demo", "manifest"]),
-    ("futures", &["engine", "local_s3", "s3", "task"]),
+    ("futures", &["engine", "journal", "local_s3", "s3", "task"]),
     ("governor", &["limiter"]),
     ("hmac", &["local_s3"]),
     ("http_body_util", &["local_s3"]),

@@ -13,8 +13,11 @@ const FORMAT_VERSION: u16 = 1;
 const HEADER_FIXED_BYTES: usize = 12;
 const CRC_BYTES: usize = 4;
 
+/// The longest header.
+pub(super) const HEADER_BYTES_MAX: u64 = (HEADER_FIXED_BYTES + JOB_ID_BYTES_MAX + CRC_BYTES) as u64;
+
 /// Payload length, batch number, CRC-32.
-const FRAME_HEADER_BYTES: usize = 16;
+pub(super) const FRAME_HEADER_BYTES: usize = 16;
 
 /// The largest payload of a frame.
 pub(super) const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - FRAME_HEADER_BYTES;
@@ -39,14 +42,55 @@ pub(super) fn header(job_id: &str) -> Vec<u8> {
     header
 }
 
-/// The job id and the CRC of a header that is all there is of `bytes`, if it is what this version writes.
-pub(super) fn open_header(bytes: &[u8]) -> Option<(String, u32)> {
-    let id = bytes.get(HEADER_FIXED_BYTES..bytes.len().checked_sub(CRC_BYTES)?)?;
-    let job_id = str::from_utf8(id)
-        .ok()
-        .filter(|id| id.len() <= JOB_ID_BYTES_MAX)?;
-    let seed = u32::from_le_bytes(*bytes.last_chunk()?);
-    (header(job_id) == bytes).then(|| (job_id.to_owned(), seed))
+/// What a journal begins with, as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// Whose journal it is.
+    pub(super) job_id: String,
+    /// Its CRC, which the frames' CRCs begin with.
+    pub(super) seed: u32,
+    /// Its length.
+    pub(super) bytes: u64,
+}
+
+impl Header {
+    /// Reads and checks the header that `bytes` begin with. `place` is for messages.
+    pub(super) fn parse(place: &str, bytes: &[u8]) -> Result<Self, StateError> {
+        let damaged = |offset, problem: &str| StateError::damaged(place, offset, problem);
+        let short = || damaged(0, "its header is cut off");
+        if !bytes.starts_with(&MAGIC) {
+            return Err(damaged(0, "it does not begin as a journal of reseal does"));
+        }
+        let &[v0, v1, l0, l1] = bytes[MAGIC.len()..].first_chunk::<4>().ok_or_else(short)?;
+        let id_end = HEADER_FIXED_BYTES + usize::from(u16::from_le_bytes([l0, l1]));
+        let crc = bytes.get(id_end..).and_then(|rest| rest.first_chunk::<4>());
+        let seed = u32::from_le_bytes(*crc.ok_or_else(short)?);
+        if crc32fast::hash(&bytes[..id_end]) != seed {
+            return Err(damaged(0, "the checksum of its header is wrong"));
+        }
+        let version = u16::from_le_bytes([v0, v1]);
+        if version != FORMAT_VERSION {
+            return Err(StateError::Newer {
+                place: place.to_owned(),
+                offset: MAGIC.len() as u64,
+                problem: format!("format {version}"),
+            });
+        }
+        let job_id = String::from_utf8(bytes[HEADER_FIXED_BYTES..id_end].to_vec())
+            .map_err(|_| damaged(HEADER_FIXED_BYTES as u64, "its job id is not text"))?;
+        Ok(Self {
+            job_id,
+            seed,
+            bytes: (id_end + CRC_BYTES) as u64,
+        })
+    }
+}
+
+/// The payload of the frame of that number, where `bytes` are the frame, whole, and nothing else.
+pub(super) fn payload(seed: u32, number: u64, bytes: &[u8]) -> Option<&[u8]> {
+    let header = FrameHeader::parse(bytes)?;
+    let is_it = header.number == number && bytes.len() == FRAME_HEADER_BYTES + header.payload_len;
+    header.payload(seed, bytes).filter(|_| is_it)
 }
 
 /// A whole frame. `seed` is the CRC of the journal's header.
@@ -103,15 +147,6 @@ impl FrameHeader {
     }
 }
 
-/// The payload of a frame that is all there is of `bytes`, if it is whole and has that number.
-pub(super) fn open_frame(seed: u32, number: u64, bytes: &[u8]) -> Option<&[u8]> {
-    let header = FrameHeader::parse(bytes)?;
-    let is_all = bytes.len() == FRAME_HEADER_BYTES + header.payload_len;
-    (header.number == number && is_all)
-        .then(|| header.payload(seed, bytes))
-        .flatten()
-}
-
 /// One good frame.
 pub(super) struct Frame<'a> {
     /// Where its payload begins in the file.
@@ -155,30 +190,11 @@ impl Frames {
     }
 
     fn read_header(&mut self) -> Result<(), StateError> {
-        let bytes_max = HEADER_FIXED_BYTES + JOB_ID_BYTES_MAX + CRC_BYTES;
-        let bytes = self.window(0, bytes_max as u64)?.to_vec();
-        if !bytes.starts_with(&MAGIC) {
-            return Err(self.damaged(0, "it does not begin as a journal of reseal does"));
-        }
-        let short = "its header is cut off";
-        let Some(&[v0, v1, l0, l1]) = bytes[MAGIC.len()..].first_chunk::<4>() else {
-            return Err(self.damaged(0, short));
-        };
-        let id_end = HEADER_FIXED_BYTES + usize::from(u16::from_le_bytes([l0, l1]));
-        let Some(crc) = bytes.get(id_end..).and_then(|rest| rest.first_chunk::<4>()) else {
-            return Err(self.damaged(0, short));
-        };
-        self.seed = u32::from_le_bytes(*crc);
-        if crc32fast::hash(&bytes[..id_end]) != self.seed {
-            return Err(self.damaged(0, "the checksum of its header is wrong"));
-        }
-        let version = u16::from_le_bytes([v0, v1]);
-        if version != FORMAT_VERSION {
-            return Err(self.newer(MAGIC.len() as u64, format!("format {version}")));
-        }
-        self.job_id = String::from_utf8(bytes[HEADER_FIXED_BYTES..id_end].to_vec())
-            .map_err(|_| self.damaged(HEADER_FIXED_BYTES as u64, "its job id is not text"))?;
-        self.offset = (id_end + CRC_BYTES) as u64;
+        let bytes = self.window(0, HEADER_BYTES_MAX)?.to_vec();
+        let header = Header::parse(self.storage.place(), &bytes)?;
+        self.job_id = header.job_id;
+        self.seed = header.seed;
+        self.offset = header.bytes;
         Ok(())
     }
 
@@ -316,13 +332,5 @@ impl Frames {
 
     pub(super) fn damaged(&self, offset: u64, problem: impl ToString) -> StateError {
         StateError::damaged(self.storage.place(), offset, problem)
-    }
-
-    pub(super) fn newer(&self, offset: u64, problem: String) -> StateError {
-        StateError::Newer {
-            place: self.storage.place().to_owned(),
-            offset,
-            problem,
-        }
     }
 }

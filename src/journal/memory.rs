@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::frame::{self, Header};
 use super::store::{Batch, Hold, Log, Mark, Store};
-use super::{COMMIT_INTERVAL, StateError, frame};
+use super::{COMMIT_INTERVAL, StateError};
 
 /// What happens to one append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl MemoryStore {
     fn open(&self, folder: &str) -> Option<MemoryLog> {
         let world = self.0.lock().unwrap();
         let header = world.frames.get(folder)?.first()?;
-        let (job_id, seed) = frame::open_header(header).expect("made by this");
+        let Header { job_id, seed, .. } = Header::parse("memory", header).expect("made by this");
         Some(MemoryLog {
             store: self.clone(),
             folder: folder.to_owned(),
@@ -172,7 +173,7 @@ impl Log for MemoryLog {
         let frame = world.frames[&self.folder].get(number as usize).cloned();
         drop(world);
         let Some(frame) = frame else { return Ok(None) };
-        let payload = frame::open_frame(self.seed, number, &frame).expect("made by this");
+        let payload = frame::payload(self.seed, number, &frame).expect("made by this");
         let batch = Batch {
             number,
             payload_at: self.mark.bytes + (frame.len() - payload.len()) as u64,

@@ -68,9 +68,10 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::event::ResponseClass;
 use crate::exit::Exit;
-use crate::s3_error::{NOT_SENT, S3Error};
+use crate::retry::{self, Verdict};
+use crate::s3::TOO_LARGE;
+use crate::s3_error::S3Error;
 
 mod dir;
 mod document;
@@ -81,6 +82,7 @@ mod outcomes;
 mod record;
 mod replay;
 mod rows;
+mod s3;
 mod snapshot;
 mod state;
 mod storage;
@@ -93,6 +95,7 @@ pub use outcomes::Outcomes;
 pub use record::{ARN_BYTES_MAX, CODE_BYTES_MAX, MESSAGE_BYTES_MAX, Record};
 pub use replay::Replay;
 pub use rows::{Cursor, RowSet};
+pub use s3::S3Store;
 pub use state::{ShardState, StateRoot};
 pub use writer::{LEADER_PROOF_AGE_MAX, Leader, Progress, Writer};
 
@@ -227,15 +230,15 @@ pub enum StateError {
 
 /// Whether time may mend it: the store did not answer, is in trouble or asks for less, or credentials have to be renewed.
 fn is_passing(error: &S3Error) -> bool {
-    match error.code.as_str() {
-        NOT_SENT | "NotImplemented" => false,
-        "ExpiredToken"
-        | "TokenRefreshRequired"
-        | "ConditionalRequestConflict"
-        | "OperationAborted" => true,
-        _ => !matches!(
-            error.class(),
-            ResponseClass::Ok | ResponseClass::ClientError
+    if error.code == TOO_LARGE {
+        return false;
+    }
+    match retry::judge_look(error) {
+        Verdict::Again { .. } => true,
+        Verdict::FailJob => matches!(error.code.as_str(), "ExpiredToken" | "TokenRefreshRequired"),
+        _ => matches!(
+            error.code.as_str(),
+            "ConditionalRequestConflict" | "OperationAborted"
         ),
     }
 }
@@ -296,6 +299,15 @@ impl StateError {
                 place,
                 source,
             },
+        }
+    }
+
+    /// An answer of a store that keeps a state.
+    fn store(action: &'static str, place: impl ToString, source: S3Error) -> Self {
+        Self::Store {
+            action,
+            place: place.to_string(),
+            source: Arc::new(source),
         }
     }
 

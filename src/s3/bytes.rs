@@ -46,7 +46,7 @@ pub struct Listed {
 /// A page of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// The keys, rising in the order of their bytes. S3's pages have at most 1,000.
+    /// The keys, rising in the order of their bytes.
     pub keys: Vec<Listed>,
     /// Whether there are keys after the last of these.
     pub has_more: bool,
@@ -108,7 +108,7 @@ impl S3 {
         }
     }
 
-    /// ListObjectsV2: a page of the keys with a prefix that come after a key.
+    /// ListObjectsV2: a page of the keys with a prefix that come after a key, at most `keys_max` of them and 1,000.
     ///
     /// # Errors
     /// What the store answered; a page that is not in order.
@@ -117,6 +117,7 @@ impl S3 {
         bucket: &str,
         prefix: &str,
         after: &str,
+        keys_max: u16,
     ) -> Result<Page, S3Error> {
         const OPERATION: &str = "ListObjectsV2";
         let request = self
@@ -125,6 +126,7 @@ impl S3 {
             .bucket(bucket)
             .prefix(prefix)
             .start_after(after)
+            .max_keys(i32::from(keys_max))
             // Keys may hold characters that XML can't.
             .encoding_type(EncodingType::Url);
         let page = answer(BYTES_TIMEOUT, OPERATION, request.send()).await?;
