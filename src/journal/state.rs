@@ -13,12 +13,15 @@ use super::record::{Position, Record, Records};
 use super::replay::{Replay, next_record};
 use super::storage::FileStorage;
 use super::store::{Hold, Log, Mark, Store};
-use super::writer::{Committer, Writer};
+use super::writer::{Committer, Writer, append_patiently};
 use super::{StateError, document, record, snapshot};
 use crate::shard::Shard;
 
 const JOB: &str = "job.json";
 const SHARD: &str = "shard.json";
+
+/// How long a store that does not answer is waited for while a state is taken over: it has not worked yet.
+const START_STALL_MAX: Duration = Duration::from_secs(10);
 
 /// Most batches of others that are met, and read, while a state is taken over. Another runner that is still alive writes one or
 /// two before it finds out; more of them means that several take it over at once.
@@ -301,7 +304,10 @@ async fn take_over(
     let mut payload = Vec::new();
     record::encode(epoch, &mut 0, &mut payload);
     for _ in 0..TAKE_OVERS_MAX {
-        if log.append(payload.clone()).await? {
+        if append_patiently(log, &payload, |_| START_STALL_MAX)
+            .await?
+            .is_some()
+        {
             replay.apply(epoch);
             replay.mark = log.mark();
             return Ok(());

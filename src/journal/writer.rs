@@ -53,7 +53,7 @@ pub struct Progress {
 
 /// A moment at which this runner was the one, on both clocks: the one stands still while a machine sleeps, the other can be set.
 #[derive(Clone, Copy, Debug)]
-struct Proof {
+pub(super) struct Proof {
     at: Instant,
     by_the_wall: SystemTime,
 }
@@ -255,34 +255,22 @@ impl Committer {
         shared: &Shared,
         told: &watch::Sender<Progress>,
     ) -> Result<Proof, StateError> {
-        let began = Instant::now();
-        let mut wait = RETRY_FIRST;
-        loop {
-            let sent = Proof::now();
-            match self.log.append(payload.clone()).await {
-                Ok(true) => {
-                    self.fold_in(&payload);
-                    return Ok(sent);
-                }
-                Ok(false) => {
-                    return Err(StateError::Replaced {
-                        place: self.log.place().to_owned(),
-                    });
-                }
-                Err(error) if error.is_passing() => {
-                    let limit = match shared.lock().closed {
-                        true => self.max_stall.min(CLOSE_STALL_MAX),
-                        false => self.max_stall,
-                    };
-                    if began.elapsed() + wait > limit {
-                        return Err(error);
-                    }
-                    told.send_modify(|progress| progress.stalled = Some(Arc::new(error)));
-                }
-                Err(error) => return Err(error),
+        let max_stall = self.max_stall;
+        let stalled = |error| {
+            told.send_modify(|progress| progress.stalled = Some(Arc::new(error)));
+            match shared.lock().closed {
+                true => max_stall.min(CLOSE_STALL_MAX),
+                false => max_stall,
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY_MAX);
+        };
+        match append_patiently(self.log.as_mut(), &payload, stalled).await? {
+            Some(sent) => {
+                self.fold_in(&payload);
+                Ok(sent)
+            }
+            None => Err(StateError::Replaced {
+                place: self.log.place().to_owned(),
+            }),
         }
     }
 
@@ -303,6 +291,31 @@ impl Committer {
         }
         // After a failure too: not before each batch.
         self.snapshot = mark;
+    }
+}
+
+/// Appends a batch to a log that may not answer for a while. Tells when the attempt was sent that made it durable; `None` where its
+/// number is somebody else's. `stalled` is told of each error that may pass, and says how long to bear with them.
+pub(super) async fn append_patiently(
+    log: &mut dyn Log,
+    payload: &[u8],
+    mut stalled: impl FnMut(StateError) -> Duration + Send,
+) -> Result<Option<Proof>, StateError> {
+    let began = Instant::now();
+    let mut wait = RETRY_FIRST;
+    loop {
+        let sent = Proof::now();
+        match log.append(payload.to_vec()).await {
+            Ok(is_ours) => return Ok(is_ours.then_some(sent)),
+            Err(error) if error.is_passing() => {
+                if began.elapsed() + wait > stalled(error.clone()) {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_MAX);
     }
 }
 
