@@ -85,6 +85,7 @@ pub mod exit;
 
 // Deciding: no requests, no async
 pub mod closure;
+pub mod deadline;
 pub mod manifest;
 pub mod plan;
 pub mod retry;

@@ -39,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Deciding names no mechanism.
     ("manifest", &[]),
     ("closure", &[]),
+    ("deadline", &[]),
     ("plan", &["closure"]),
     ("retry", &[]),
     // Mechanisms don't know each other. The sample's inventory has its keys as a manifest has them.
@@ -112,6 +113,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("hyper", &["local_s3"]),
     ("hyper_util", &["local_s3"]),
     ("indicatif", &["progress"]),
+    ("jiff", &["cli", "deadline", "shutdown"]),
     ("md5", &["*"]),
     ("memchr", &["manifest"]),
     ("metrics", &["metrics"]),
@@ -393,7 +395,7 @@ fn deciding_is_pure() {
     for source in sources() {
         let mut words = match source.room.as_str() {
             "manifest" => IMPURE.to_vec(),
-            "plan" | "retry" => [IMPURE, &["std::fs", "std::io"]].concat(),
+            "deadline" | "plan" | "retry" => [IMPURE, &["std::fs", "std::io"]].concat(),
             room if NOUNS.contains(&room) => [IMPURE, &["std::fs"]].concat(),
             _ => continue,
         };
