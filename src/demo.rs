@@ -1,7 +1,7 @@
 //! `reseal demo`: objects of all modes on the embedded S3, an inventory of them, a run through the same code as
 //! `reseal run`, and the proof that every object came through whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io::Write as _;
@@ -108,6 +108,7 @@ pub async fn run(
         settings: Settings {
             concurrency: CONCURRENCY,
             failure_threshold_percent: 50,
+            stop_on: BTreeSet::new(),
         },
         rewriting: task::Settings {
             rules: Rules {

@@ -17,7 +17,6 @@ use crate::event::Event;
 use crate::journal::{PENDING_RECORDS_MAX, Record, Replay, StateError, WINDOW_ROWS_MAX, Writer};
 use crate::object::ManifestEntry;
 use crate::outcome::{Failure, Tally, TaskOutcome};
-use crate::plan;
 use crate::s3_error::S3Error;
 use crate::shutdown::{Shutdown, Urgency};
 use crate::task::{self, Context, Ended, Note, Start, Unsettled};
@@ -32,13 +31,15 @@ const THRESHOLD_AFTER: u64 = 1_000;
 pub type Rows = mpsc::Receiver<Result<Vec<ManifestEntry>, Error>>;
 
 /// What the operator set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Most tasks in flight.
     pub concurrency: usize,
-    /// Share of failed rows, in percent of those settled in this run, above which the job fails. Rows that were refused don't
+    /// Share of failed rows, in percent of those that the job has settled, above which it fails. Rows that were refused don't
     /// count as failed.
     pub failure_threshold_percent: u8,
+    /// Codes with which no row may fail: the first that would ends the job, and stays unsettled.
+    pub stop_on: BTreeSet<String>,
 }
 
 /// How a run ended.
@@ -46,7 +47,7 @@ pub struct Settings {
 pub enum End {
     /// Every row of the manifest is settled.
     Complete,
-    /// A signal; the same command continues.
+    /// A signal, or the end of the time that the run had; the same command continues.
     Interrupted,
     /// A fault that every object would meet.
     Fault(S3Error),
@@ -59,13 +60,39 @@ pub enum End {
         /// What differs.
         what: String,
     },
-    /// Too many rows failed.
-    ThresholdCrossed {
-        /// Rows that failed in this run, and were not refused.
-        failed: u64,
-        /// Rows that were settled in this run.
-        settled: u64,
+    /// A row failed as none may.
+    StoppedOn {
+        /// Its key: untrusted text.
+        key: String,
+        /// How it failed.
+        failure: Failure,
     },
+    /// Too many rows failed.
+    ThresholdCrossed(Crossed),
+}
+
+/// A failure threshold that was crossed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crossed {
+    /// Rows of the job that failed, and were not refused.
+    pub failed: u64,
+    /// Rows of the job that have an outcome.
+    pub settled: u64,
+    /// The threshold.
+    pub percent: u8,
+}
+
+impl Crossed {
+    /// Whether `tally`, of everything that the job has settled, is above the threshold.
+    pub fn by(tally: &Tally, percent: u8) -> Option<Self> {
+        let (failed, settled) = (tally.failed_total() - tally.refused, tally.settled());
+        let is_above = u128::from(failed) * 100 > u128::from(settled) * u128::from(percent);
+        (settled >= THRESHOLD_AFTER && is_above).then_some(Self {
+            failed,
+            settled,
+            percent,
+        })
+    }
 }
 
 /// A run that could not go on, although the store could.
@@ -144,10 +171,8 @@ struct Engine<'c> {
     /// A reservation on its way to the disk: its record, and what it reserves up to.
     reserving: Option<(u64, u64)>,
     resolved_key: Option<String>,
-    /// What this run settled.
+    /// What the job has settled, in earlier runs and in this one.
     tally: Tally,
-    /// Failed rows among them that were refused.
-    refused: u64,
     /// Why nothing is admitted any more.
     end: Option<End>,
 }
@@ -166,8 +191,7 @@ impl<'c> Engine<'c> {
             reserved: 0,
             reserving: None,
             resolved_key: (job.resolved_key)(),
-            tally: Tally::default(),
-            refused: 0,
+            tally: before.tally.clone(),
             end: None,
         }
     }
@@ -208,8 +232,10 @@ impl<'c> Engine<'c> {
                     if may_be_asked {
                         match *shutdown.borrow_and_update() {
                             Urgency::None => {}
-                            Urgency::Drain => self.drain(End::Interrupted, "interrupted", tasks.len()),
-                            Urgency::Now => return Ok(End::Interrupted),
+                            Urgency::Drain(reason) => {
+                                self.drain(End::Interrupted, &reason.to_string(), tasks.len());
+                            }
+                            Urgency::Now | Urgency::Over => return Ok(self.give_up(tasks.len())),
                         }
                     }
                 }
@@ -290,6 +316,14 @@ impl<'c> Engine<'c> {
     fn ended(&mut self, entry: ManifestEntry, ended: Ended, in_flight: usize) {
         (self.job.emit)(Event::TaskEnded);
         match ended {
+            Ended::Settled(TaskOutcome::Failed(failure))
+                if self.settings.stop_on.contains(&failure.code) =>
+            {
+                self.unsettled.remove(&entry.row);
+                let reason = format!("a row failed with {}", failure.code);
+                let key = entry.key;
+                self.drain(End::StoppedOn { key, failure }, &reason, in_flight);
+            }
             Ended::Settled(outcome) => self.settle(entry, outcome),
             Ended::CameBackWrong(failure) => {
                 let (key, what) = (entry.key.clone(), failure.message.clone());
@@ -319,11 +353,6 @@ impl<'c> Engine<'c> {
             self.resolved_key = resolved;
         }
         self.tally.add(&outcome);
-        if let TaskOutcome::Failed(failure) = &outcome
-            && is_refused(failure)
-        {
-            self.refused += 1;
-        }
         let sequence = self.journal.append(&Record::Settled {
             row: entry.row,
             outcome: outcome.clone(),
@@ -357,17 +386,23 @@ impl<'c> Engine<'c> {
     }
 
     fn check_threshold(&mut self, in_flight: usize) {
-        let failed = self.tally.failed_total() - self.refused;
-        let settled = self.tally.settled();
-        let limit = u128::from(self.settings.failure_threshold_percent);
-        if settled >= THRESHOLD_AFTER && u128::from(failed) * 100 > u128::from(settled) * limit {
-            let reason = format!("{failed} of {settled} rows failed");
-            self.drain(
-                End::ThresholdCrossed { failed, settled },
-                &reason,
-                in_flight,
-            );
+        let percent = self.settings.failure_threshold_percent;
+        if let Some(crossed) = Crossed::by(&self.tally, percent) {
+            let reason = format!("{} of {} rows failed", crossed.failed, crossed.settled);
+            self.drain(End::ThresholdCrossed(crossed), &reason, in_flight);
         }
+    }
+
+    /// The end of a run whose time to drain is over. What made it drain stands; what is in flight stays unsettled, and reserved, so
+    /// that the next run looks at it first.
+    fn give_up(&mut self, in_flight: usize) -> End {
+        if in_flight > 0 {
+            let message = format!(
+                "{in_flight} in flight when the time to drain was over: the next run looks at them first"
+            );
+            (self.job.emit)(Event::Warning { message: &message });
+        }
+        self.end.take().unwrap_or(End::Interrupted)
     }
 
     /// Admits nothing more. The first reason stands, unless an object came back wrong: whatever else there was, the same command
@@ -385,11 +420,6 @@ impl<'c> Engine<'c> {
             (self.job.emit)(Event::Draining { reason, in_flight });
         }
     }
-}
-
-/// Whether a row failed because nothing was done to its object. Some codes are S3's too: what the store answered is no refusal.
-fn is_refused(failure: &Failure) -> bool {
-    failure.http_status == 0 && plan::is_refusal(&failure.code)
 }
 
 #[cfg(test)]

@@ -112,6 +112,34 @@ pub struct Failure {
     pub message: String,
 }
 
+/// The codes of rows that were refused: nothing was sent that could have changed their object. Why is the planner's matter.
+pub const REFUSAL_CODES: [&str; 17] = [
+    "AclUnknown",
+    "AnnotationsUnknown",
+    "BucketDefaultRetention",
+    "KmsContextUnknown",
+    "LockUnknown",
+    "MetadataNotShown",
+    "NeedsRestore",
+    "NoSuchVersion",
+    "NoWorkingMethod",
+    "NoncurrentVersion",
+    "ObjectHasAnnotations",
+    "ObjectHasGrants",
+    "ObjectTooLarge",
+    "TagsUnknown",
+    "TooManyVersions",
+    "UpdateNotPossible",
+    "VersioningSuspended",
+];
+
+impl Failure {
+    /// Whether the row was refused. Some of the codes are S3's too: what the store answered is no refusal.
+    pub fn is_refused(&self) -> bool {
+        self.http_status == 0 && REFUSAL_CODES.contains(&self.code.as_str())
+    }
+}
+
 /// Most distinct failure codes that a [`Tally`] keeps apart; what comes after them counts as [`OTHER_CODES`]. Codes
 /// come from the store, so their number is not ours to trust.
 pub const FAILURE_CODES_MAX: usize = 64;
@@ -128,6 +156,8 @@ pub struct Tally {
     pub skipped: BTreeMap<SkipReason, u64>,
     /// Rows that failed, by code.
     pub failed: BTreeMap<String, u64>,
+    /// Rows among the failed ones that were refused.
+    pub refused: u64,
     /// Bytes of the objects that succeeded.
     pub bytes: u64,
 }
@@ -149,6 +179,7 @@ impl Tally {
                     OTHER_CODES
                 };
                 *self.failed.entry(code.to_owned()).or_default() += 1;
+                self.refused += u64::from(failure.is_refused());
             }
         }
     }

@@ -52,10 +52,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Doing names no listener.
     (
         "engine",
-        &["error", "journal", "manifest", "plan", "shutdown", "task"],
+        &["error", "journal", "manifest", "shutdown", "task"],
     ),
     ("probe", &["retry", "s3"]),
-    ("shutdown", &[]),
+    ("shutdown", &["human"]),
     (
         "task",
         &["closure", "journal", "limiter", "plan", "retry", "s3"],

@@ -3,7 +3,9 @@
 use std::io::{IsTerminal as _, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tracing_subscriber::filter::FilterExt as _;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -24,8 +26,14 @@ use crate::local_s3::server::{LocalS3, Options};
 use crate::local_s3::vault::{KeyState, KmsKey};
 use crate::progress::{Progress, Style};
 use crate::s3::Connection;
-use crate::shutdown::{Shutdown, Urgency};
+use crate::shutdown::{Limits, Shutdown};
 use crate::{demo, report, shutdown, status};
+
+/// The stack of the thread that runs a job: as much as a main thread has.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// For the summary, once the time to drain is over and nothing is waited for any more.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Does what was asked. Results go to `out`; what is told on the way goes to standard error.
 ///
@@ -45,8 +53,9 @@ fn run(args: RunArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Er
     let progress = Progress::new(args.progress.style());
     start_log(format, &progress);
     let output = args.output;
+    let limits = args.limits.limits()?;
     let config = args.into_config()?;
-    let done = block_on(async { job::run(config, progress, signals()?).await })?;
+    let done = bounded(limits, |shutdown| job::run(config, progress, shutdown))?;
     let summary = match output {
         OutputFormat::Text => done.summary.to_string(),
         OutputFormat::Json => done.summary.to_json(),
@@ -103,6 +112,7 @@ impl RunArgs {
         if self.report == Some(config::Location::Stdin) {
             return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
         }
+        let stop_on = self.limits.codes()?;
         let parts_in_flight = usize::from(self.concurrency);
         let rewriting = self
             .rewrite
@@ -128,6 +138,7 @@ impl RunArgs {
             settings: Settings {
                 concurrency: self.concurrency.into(),
                 failure_threshold_percent: self.failure_threshold,
+                stop_on,
             },
             rewriting,
             trust: self.trust.trust(),
@@ -163,7 +174,7 @@ fn demo(args: &DemoArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit,
     let progress = Progress::new(args.progress.style());
     start_log(format, &progress);
     let shown = block_on(async {
-        let shutdown = signals()?;
+        let shutdown = signals(Limits::default())?;
         demo::run(&args.data, args.objects as usize, progress, shutdown).await
     })?;
     write_out(out, &shown.to_string())?;
@@ -236,12 +247,12 @@ fn serve(
 ) -> Result<Exit, Error> {
     start_log(format, &Progress::new(Style::None));
     block_on(async {
-        let mut shutdown = signals()?;
+        let mut shutdown = signals(Limits::default())?;
         let options = Options::new(data, listen);
         let mut greeted = Ok(());
         let started = |server: &LocalS3| greeted = write_out(out, &greeting(server));
         admin::serve(options, started, async {
-            let _ = shutdown.wait_for(|urgency| *urgency > Urgency::None).await;
+            shutdown::asked(&mut shutdown).await;
         })
         .await
         .map_err(|error| Error::usage(error.to_string()))?;
@@ -267,8 +278,53 @@ fn greeting(server: &LocalS3) -> String {
     )
 }
 
-fn signals() -> Result<Shutdown, Error> {
-    shutdown::on_signals().map_err(|error| Error::io("cannot listen for signals", &error))
+fn signals(limits: Limits) -> Result<Shutdown, Error> {
+    shutdown::start(limits).map_err(|error| Error::io("cannot listen for signals", &error))
+}
+
+/// Does `work` on a thread of its own and listens for signals on this one, so that the process ends in time even where the
+/// work can't be stopped: where a disk does not answer, or a computation takes long.
+fn bounded<T, F>(
+    limits: Limits,
+    work: impl FnOnce(Shutdown) -> F + Send + 'static,
+) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>>,
+{
+    block_on(async {
+        let mut shutdown = signals(limits)?;
+        let (done, mut result) = oneshot::channel();
+        let of_work = shutdown.clone();
+        let thread = std::thread::Builder::new()
+            .name("run".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || {
+                // Nobody waits for a result that comes too late.
+                let _ = done.send(block_on(async { work(of_work).await }));
+            })
+            .map_err(|error| Error::io("cannot start a thread", &error))?;
+        tokio::select! {
+            result = &mut result => match result {
+                Ok(result) => result,
+                Err(_) => match thread.join() {
+                    Err(panic) => std::panic::resume_unwind(panic),
+                    Ok(()) => unreachable!("a thread that ends without a panic has sent its result"),
+                },
+            },
+            () = hung(&mut shutdown) => Err(Error::new(
+                Exit::Interrupted,
+                "the time to drain is over, and something still has not answered",
+            )
+            .hint("what is settled is kept; the same command continues")),
+        }
+    })
+}
+
+/// Resolves when the work should have ended by itself, and has not.
+async fn hung(shutdown: &mut Shutdown) {
+    shutdown::over(shutdown).await;
+    tokio::time::sleep(LAST_WORDS).await;
 }
 
 /// One thread for everything that waits: more of them cost more CPU for each request than they bring.

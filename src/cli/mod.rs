@@ -1,6 +1,7 @@
 //! What is typed. The only room that knows clap: everything behind it works with [`crate::config`].
 
 mod commands;
+mod limits;
 mod rewrite;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use commands::execute;
+pub use limits::LimitArgs;
 pub use rewrite::{RewriteArgs, TrustArgs};
 
 use crate::config::{Location, TargetMode};
@@ -157,7 +159,7 @@ pub struct RunArgs {
         help_heading = "Limits"
     )]
     pub rate: Option<NonZeroU32>,
-    /// Stop when more than so many percent of the rows failed, once 1,000 have settled.
+    /// Stop when more than so many percent of the job's rows failed, once 1,000 have settled.
     #[arg(
         long,
         env = "RESEAL_FAILURE_THRESHOLD",
@@ -167,6 +169,9 @@ pub struct RunArgs {
         help_heading = "Limits"
     )]
     pub failure_threshold: u8,
+    /// When it ends before its rows do.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Serve Prometheus metrics on this address, at /metrics.
     #[arg(
         long,

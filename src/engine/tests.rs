@@ -4,6 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::Instant;
+
 use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::journal::StateRoot;
@@ -12,12 +15,13 @@ use crate::object::Known;
 use crate::outcome::{Failure, Method};
 use crate::plan::Refusal;
 use crate::shard::Shard;
-use crate::shutdown;
+use crate::shutdown::{self, Reason};
 use crate::task::{NoNote, Notes};
 
 const SETTINGS: Settings = Settings {
     concurrency: 8,
     failure_threshold_percent: 50,
+    stop_on: BTreeSet::new(),
 };
 
 const REWRITTEN: TaskOutcome = TaskOutcome::Succeeded {
@@ -52,6 +56,7 @@ impl Seen {
         let line = match event {
             Event::Settled { key, .. } => format!("settled {key}"),
             Event::Draining { reason, .. } => format!("draining: {reason}"),
+            Event::Warning { message } => format!("warning: {message}"),
             _ => return,
         };
         self.told.borrow_mut().push(line);
@@ -60,6 +65,23 @@ impl Seen {
     /// Runs the rows from 0 on that `before` has not settled.
     async fn run<T>(
         &self,
+        rows: u64,
+        settings: Settings,
+        before: &Replay,
+        journal: &mut Writer,
+        task: impl Fn(Notes, ManifestEntry, Start<'_>) -> T,
+    ) -> Result<End, EngineError>
+    where
+        T: Future<Output = Ended>,
+    {
+        let shutdown = shutdown::never();
+        self.run_until(shutdown, rows, settings, before, journal, task)
+            .await
+    }
+
+    async fn run_until<T>(
+        &self,
+        shutdown: Shutdown,
         rows: u64,
         settings: Settings,
         before: &Replay,
@@ -84,7 +106,7 @@ impl Seen {
             async { (entry, running.await) }
         };
         let engine = Engine::new(job, settings, before, journal);
-        engine.run(receiver, noted, shutdown::never(), task).await
+        engine.run(receiver, noted, shutdown, task).await
     }
 }
 
@@ -244,11 +266,146 @@ async fn rows_that_were_refused_do_not_cross_the_threshold() {
         let end = seen.run(2_000, SETTINGS, &before, &mut journal, task).await;
         match end {
             Ok(End::Complete) => assert!(!crossed),
-            Ok(End::ThresholdCrossed { failed, settled }) => {
+            Ok(End::ThresholdCrossed(by)) => {
                 assert!(crossed);
-                assert_eq!((failed, settled), (900, 1_000));
+                assert_eq!((by.failed, by.settled, by.percent), (900, 1_000, 50));
             }
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// What earlier runs have settled counts; what was refused in them does not.
+#[tokio::test]
+async fn the_threshold_is_the_jobs_and_not_a_runs() {
+    for (refused, crossed) in [(true, false), (false, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let task = |_: Notes, entry: ManifestEntry, _: Start<'_>| async move {
+            Ended::Settled(match entry.row {
+                0..200 if refused => TaskOutcome::Failed(Refusal::NoVersion.to_failure()),
+                0..600 => TaskOutcome::Failed(failure("AccessDenied")),
+                _ => REWRITTEN,
+            })
+        };
+        let mut ends = Vec::new();
+        for rows in [900, 1_200] {
+            let (before, mut journal) = open(dir.path()).await;
+            let seen = Seen::default();
+            ends.push(seen.run(rows, SETTINGS, &before, &mut journal, task).await);
+            journal.close().await.unwrap();
+        }
+        // Below a thousand nothing is judged, whatever the share.
+        assert!(matches!(ends[0], Ok(End::Complete)), "{ends:?}");
+        let by = Crossed {
+            failed: 600,
+            settled: 1_000,
+            percent: 50,
+        };
+        match &ends[1] {
+            Ok(End::Complete) => assert!(!crossed),
+            Ok(End::ThresholdCrossed(found)) => assert_eq!((crossed, found), (true, &by)),
+            other => panic!("{other:?}"),
+        }
+        let tally = replay(dir.path()).await.tally;
+        assert_eq!(tally.refused, if refused { 200 } else { 0 });
+        assert_eq!(Crossed::by(&tally, 50).is_some(), crossed);
+        assert_eq!(Crossed::by(&tally, 60), None);
+    }
+}
+
+#[tokio::test]
+async fn a_code_to_stop_on_settles_no_row_that_failed_with_it() {
+    let (dir, before, mut journal) = journal().await;
+    let settings = Settings {
+        stop_on: ["AccessDenied", "NoSuchVersion"].map(str::to_owned).into(),
+        ..SETTINGS
+    };
+    let task = |_: Notes, entry: ManifestEntry, _: Start<'_>| async move {
+        Ended::Settled(match entry.row {
+            20 => TaskOutcome::Failed(failure("AccessDenied")),
+            // As it is in the report, whoever says it.
+            21 => TaskOutcome::Failed(Refusal::NoVersion.to_failure()),
+            19 | 22 => TaskOutcome::Failed(failure("NoSuchKey")),
+            _ => REWRITTEN,
+        })
+    };
+    let seen = Seen::default();
+    let end = seen.run(1_000, settings, &before, &mut journal, task).await;
+    let Ok(End::StoppedOn { key, failure }) = end else {
+        panic!("{end:?}")
+    };
+    assert_eq!(
+        (key.as_str(), failure.code.as_str()),
+        ("key-20", "AccessDenied")
+    );
+    journal.close().await.unwrap();
+    let left = replay(dir.path()).await;
+    let settled = |rows: &[u64]| rows.iter().all(|row| left.settled.contains(*row));
+    assert!(settled(&[0, 18, 19, 22, 23]), "{left:?}");
+    assert!(left.is_doubtful(20) && left.is_doubtful(21));
+    assert!(left.settled.len() < 30);
+    assert_eq!(left.tally.failed_total(), 2);
+    assert!(seen.drained.get());
+    let told = seen.told.borrow();
+    assert!(told.contains(&"draining: a row failed with AccessDenied".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_end_in_the_time_to_drain_stays_in_doubt() {
+    const DRAIN: Duration = Duration::from_secs(20);
+    for faulty in [false, true] {
+        let (dir, before, mut journal) = journal().await;
+        let (ask, shutdown) = watch::channel(Urgency::None);
+        let started = Cell::new(0);
+        let task = |_: Notes, entry: ManifestEntry, _: Start<'_>| {
+            started.set(started.get() + 1);
+            if started.get() == SETTINGS.concurrency {
+                // All are in flight.
+                let ask = ask.clone();
+                tokio::spawn(async move {
+                    ask.send_replace(Urgency::Drain(Reason::Signal("SIGTERM")));
+                    tokio::time::sleep(DRAIN).await;
+                    ask.send_replace(Urgency::Now);
+                });
+            }
+            async move {
+                match entry.row {
+                    0 if faulty => Ended::CameBackWrong(failure("ContentChanged")),
+                    0..4 => {
+                        tokio::time::sleep(DRAIN / 2).await;
+                        Ended::Settled(REWRITTEN)
+                    }
+                    _ => std::future::pending().await,
+                }
+            }
+        };
+        let seen = Seen::default();
+        let begun = Instant::now();
+        let end = seen.run_until(shutdown, 100, SETTINGS, &before, &mut journal, task);
+        let end = end.await;
+        assert_eq!(begun.elapsed().as_secs(), DRAIN.as_secs());
+        // Whatever made it drain first, the time is the same; what must not go on does not.
+        match end {
+            Ok(End::Interrupted) => assert!(!faulty),
+            Ok(End::CameBackWrong { .. }) => assert!(faulty),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(started.get(), SETTINGS.concurrency);
+        journal.close().await.unwrap();
+        let left = replay(dir.path()).await;
+        let settled: Vec<_> = (0..100).filter(|row| left.settled.contains(*row)).collect();
+        assert_eq!(settled, [0, 1, 2, 3]);
+        assert!((4..8).all(|row| left.is_doubtful(row)));
+        let told = seen.told.borrow();
+        let given_up = told
+            .iter()
+            .find(|line| line.starts_with("warning: 4 in flight"));
+        assert!(given_up.is_some(), "{told:?}");
+        let why = if faulty {
+            "key-0 came back wrong"
+        } else {
+            "SIGTERM"
+        };
+        assert!(told.contains(&format!("draining: {why}")), "{told:?}");
     }
 }

@@ -29,7 +29,7 @@ pub use spec::{JobFile, JobSpec};
 use crate::bucket::BucketFacts;
 use crate::config::JobConfig;
 use crate::encryption::Target;
-use crate::engine::{self, End, EngineError};
+use crate::engine::{self, Crossed, End, EngineError};
 use crate::error::Error;
 use crate::event::{Event, Level};
 use crate::exit::Exit;
@@ -41,7 +41,7 @@ use crate::progress::Progress;
 use crate::report::Scope;
 use crate::s3::S3;
 use crate::s3_error::S3Error;
-use crate::shutdown::{Shutdown, Urgency};
+use crate::shutdown::{self, Shutdown};
 use crate::summary::{Collector, Summary};
 use crate::task::{Canary, Context, Learnt, Notes};
 
@@ -65,7 +65,10 @@ pub async fn run(
     progress: Progress,
     mut shutdown: Shutdown,
 ) -> Result<Done, Error> {
-    let s3 = S3::connect(&config.connection).await;
+    let s3 = tokio::select! {
+        s3 = S3::connect(&config.connection) => s3,
+        _ = shutdown::asked(&mut shutdown) => return Err(interrupted_preparing()),
+    };
     let metrics = Metrics::new();
     if let Some(address) = config.metrics_listen {
         let endpoint = metrics
@@ -125,7 +128,7 @@ pub async fn run(
     if config.metrics_listen.is_some() && exit != Exit::Interrupted {
         tokio::select! {
             () = tokio::time::sleep(config.metrics_linger) => {}
-            () = asked_to_stop(&mut shutdown) => {}
+            _ = shutdown::asked(&mut shutdown) => {}
         }
     }
     Ok(Done {
@@ -147,9 +150,7 @@ impl Run<'_> {
     async fn open(&self, shutdown: &mut Shutdown) -> Result<Opened, Error> {
         tokio::select! {
             opened = open::open(self.config, self.s3, self.emit) => opened,
-            () = asked_to_stop(shutdown) => {
-                Err(Error::new(Exit::Interrupted, "interrupted while preparing; nothing was changed"))
-            }
+            _ = shutdown::asked(shutdown) => Err(interrupted_preparing()),
         }
     }
 
@@ -160,15 +161,22 @@ impl Run<'_> {
         job: &Arc<JobFile>,
         shutdown: &mut Shutdown,
     ) -> Result<End, Error> {
-        let (before, mut journal) = state.journal(&job.job_id, STATE_STALL_MAX).await?;
+        let (before, mut journal) = tokio::select! {
+            taken = state.journal(&job.job_id, STATE_STALL_MAX) => taken?,
+            _ = shutdown::asked(shutdown) => return Err(interrupted_preparing()),
+        };
         let before = Arc::new(before);
         self.begin(state, job, &before);
-        let end = if before.settled.len() == job.prepared.rows {
+        let percent = self.config.settings.failure_threshold_percent;
+        let end = if let Some(crossed) = Crossed::by(&before.tally, percent) {
+            let when = " in earlier runs of this job";
+            Ok(End::Stopped(too_many_failed(crossed, when)))
+        } else if before.settled.len() == job.prepared.rows {
             Ok(End::Complete)
         } else {
             let asked = tokio::select! {
                 asked = bucket::ask(self.s3, &job.prepared.bucket) => asked.map_err(End::Fault),
-                () = asked_to_stop(shutdown) => Err(End::Interrupted),
+                _ = shutdown::asked(shutdown) => Err(End::Interrupted),
             };
             match asked.and_then(|facts| self.preflight(facts, job, &before)) {
                 Err(end) => Ok(end),
@@ -179,7 +187,12 @@ impl Run<'_> {
             }
         };
         // What has ended gets to the disk whatever the end is: it need not be looked at again then.
-        let closed = journal.close().await;
+        let closed = tokio::select! {
+            biased;
+            closed = journal.close() => closed,
+            // What is not there by then was not told either.
+            () = shutdown::over(shutdown) => Ok(()),
+        };
         match end {
             Ok(end) => closed.map(|()| end).map_err(Error::from),
             Err(EngineError::Feed(error)) => Err(error),
@@ -306,9 +319,12 @@ impl Run<'_> {
             let mut prepare = std::pin::pin!(prepare);
             tokio::select! {
                 known = &mut prepare => known,
-                () = asked_to_stop(&mut stop) => {
+                _ = shutdown::asked(&mut stop) => {
                     // Scratch objects are removed at the end of the probe.
-                    let _ = tokio::time::timeout(PROBE_GRACE, prepare).await;
+                    tokio::select! {
+                        _ = prepare => {}
+                        () = shutdown::given_up(&mut stop) => {}
+                    }
                     return Ok(End::Interrupted);
                 }
             }
@@ -342,7 +358,7 @@ impl Run<'_> {
         );
         engine::run(
             &ctx,
-            self.config.settings,
+            self.config.settings.clone(),
             rows,
             noted,
             before,
@@ -393,7 +409,7 @@ impl Run<'_> {
         Ok(target)
     }
 
-    /// Writes the report of what is settled.
+    /// Writes the report of what is settled. It is in flight, and so has the time that there is to drain.
     async fn report(
         &self,
         root: &StateRoot,
@@ -405,7 +421,7 @@ impl Run<'_> {
         let to = self.config.report.as_ref();
         tokio::select! {
             written = completion::write(self.s3, root, state, job, scope, to) => written,
-            () = asked_to_stop(shutdown) => {
+            () = shutdown::given_up(shutdown) => {
                 Err(Error::new(Exit::Interrupted, "interrupted before the report was written")
                     .hint("what is settled is kept; the same command writes the report"))
             }
@@ -415,9 +431,6 @@ impl Run<'_> {
 
 /// How long a state that does not answer is waited for.
 const STATE_STALL_MAX: Duration = Duration::from_secs(15 * 60);
-
-/// How long a probe may go on after a signal: it removes what it has put. Shorter than Kubernetes' 30 s.
-const PROBE_GRACE: Duration = Duration::from_secs(20);
 
 /// Between two events that say nothing but that time passes.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -476,26 +489,48 @@ fn judge(end: End, failed_rows: u64) -> (Exit, Option<Error>) {
             );
             (error.exit, Some(error))
         }
-        End::ThresholdCrossed { failed, settled } => {
+        End::StoppedOn { key, failure } => {
+            let clean = |text: &str| human::sanitize(text, KEY_CHARS_MAX);
+            let (code, message) = (clean(&failure.code), clean(&failure.message));
             let error = Error::new(
                 Exit::JobFailed,
                 format!(
-                    "{failed} of {settled} rows failed, more than the failure threshold allows"
+                    "{} failed with {code}, which --stop-on names: {message}",
+                    clean(&key)
                 ),
             )
-            .hint("see the report's failed rows; --failure-threshold sets the percentage");
+            .hint("it is not settled: remove the cause, then the same command goes on with it");
+            (error.exit, Some(error))
+        }
+        End::ThresholdCrossed(crossed) => {
+            let error = too_many_failed(crossed, "");
             (error.exit, Some(error))
         }
     }
 }
 
-/// Resolves when the process is asked to stop, in whatever way.
-async fn asked_to_stop(shutdown: &mut Shutdown) {
-    if shutdown
-        .wait_for(|urgency| *urgency > Urgency::None)
-        .await
-        .is_err()
-    {
-        std::future::pending::<()>().await;
-    }
+/// `when`: nothing for this run, or that it was before it.
+fn too_many_failed(crossed: Crossed, when: &str) -> Error {
+    let Crossed {
+        failed,
+        settled,
+        percent,
+    } = crossed;
+    Error::new(
+        Exit::JobFailed,
+        format!(
+            "{failed} of {settled} rows failed{when}, more than the failure threshold of {percent} % allows"
+        ),
+    )
+    .hint(
+        "see the report's failed rows; with a higher --failure-threshold the same command goes on with what is left",
+    )
+}
+
+/// Asked to stop before there was anything to drain.
+fn interrupted_preparing() -> Error {
+    Error::new(
+        Exit::Interrupted,
+        "interrupted while preparing; nothing was changed",
+    )
 }

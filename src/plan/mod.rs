@@ -45,7 +45,7 @@ mod tests;
 pub use parts::{
     Layout, PART_BYTES_DEFAULT, PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, checksum_to_ask,
 };
-pub use refusal::{NEEDS_RESTORE, Refusal, is_refusal};
+pub use refusal::{NEEDS_RESTORE, Refusal};
 
 use crate::bucket::{Acls, BucketFacts, ObjectLock, Versioning};
 use crate::closure::{Loss, Losses};

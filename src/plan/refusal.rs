@@ -180,8 +180,3 @@ impl Refusal {
         }
     }
 }
-
-/// Whether a failure's code is a refusal's: nothing was sent that could have changed the object.
-pub fn is_refusal(code: &str) -> bool {
-    Refusal::ALL.iter().any(|refusal| refusal.code() == code)
-}
