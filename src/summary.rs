@@ -213,6 +213,9 @@ impl Summary {
 
     fn hint(&self) -> Option<String> {
         match self.status {
+            "interrupted" if self.total > 0 && self.remaining() == 0 => {
+                Some("every row is settled; the same command writes the report".to_owned())
+            }
             "interrupted" => Some(format!(
                 "{} not settled yet; the same command continues",
                 human::count_of(self.remaining(), "row")

@@ -1,27 +1,17 @@
 //! Runs that end before their time, and what the next one makes of it.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use rand::RngExt as _;
 
 use crate::support::chance::{self, long, seed};
 use crate::support::faults::{Proxy, Weather};
 use crate::support::objects;
 use crate::support::versioned::{PATIENCE, Versioned};
-use crate::support::{BUCKET, Job, Run};
-
-fn send(child: &Child, signal: Signal) {
-    let id = i32::try_from(child.id()).expect("a process id");
-    kill(Pid::from_raw(id), signal).expect("signalled");
-}
-
-fn finish(child: Child) -> Run {
-    Run::of(child.wait_with_output().expect("it ends"))
-}
+use crate::support::{BUCKET, Job, Run, finish, send};
 
 #[tokio::test]
 async fn killed_at_random_moments_it_changes_every_object_exactly_once() {

@@ -185,8 +185,37 @@ async fn too_many_failed_rows_are_4() {
         "{}",
         run.stdout
     );
-    let tolerant = store.job(&keys).args("--to sse-s3 --failure-threshold 100");
-    assert_eq!(tolerant.run().expect(3).count("failed"), 1_500);
+    // It is the job's, not the run's: as long as it is the same, nothing is begun.
+    let requests = store.s3.requests();
+    let again = job.run().expect(4).says(&["in earlier runs", "hint: "]);
+    assert_eq!(again.count("failed"), run.count("failed"));
+    assert_eq!(store.s3.requests(), requests);
+    let tolerant = job
+        .without_args()
+        .args("--to sse-s3 --failure-threshold 100");
+    let run = tolerant.run().expect(3);
+    assert_eq!(run.count("failed"), 1_500);
+    assert!(run.count("already_settled") >= 1_000);
+}
+
+#[tokio::test]
+async fn a_code_to_stop_on_is_4_and_its_row_is_not_settled() {
+    let store = Store::start().await;
+    objects::put_plain(&store.client, "there", b"1").await;
+    let arn = store.add_kms_key(None);
+    let kms = |job: Job| job.args("--to sse-kms --kms-key-id").args(&arn);
+    let job = kms(store.job(&["there", "go\u{1b}ne", "missing"]))
+        .args("--stop-on AccessDenied,NoSuchKey --concurrency 1");
+    let run =
+        job.run()
+            .expect(4)
+            .says(&["go\\u{1b}ne failed with NoSuchKey", "--stop-on", "hint: "]);
+    assert_eq!((run.count("succeeded"), run.count("failed")), (1, 0));
+    objects::put_plain(&store.client, "go\u{1b}ne", b"2").await;
+    let job = job.without_args();
+    let run = kms(job).run().expect(3);
+    assert_eq!((run.count("succeeded"), run.count("failed")), (2, 1));
+    assert_eq!(run.count("already_settled"), 1);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod commands;
 mod crash;
 mod damage;
 mod dashboards;
+mod drain;
 mod exit_codes;
 mod faithless;
 mod faults;

@@ -7,16 +7,17 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, ObjectLockLegalHold, ObjectLockLegalHoldStatus, VersioningConfiguration,
 };
+use nix::sys::signal::Signal;
 use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 use reseal::local_s3::credentials::Credentials;
 use reseal::s3::{Connection, S3, StaticCredentials};
 
 use crate::support::chance::{self, long, seed};
-use crate::support::faults::{Proxy, Weather};
+use crate::support::faults::{Fault, Proxy, Weather};
 use crate::support::moto::Moto;
 use crate::support::objects::{self, Under};
-use crate::support::{BUCKET, Job, Run, Store, url_encode};
+use crate::support::{BUCKET, Job, Run, Store, finish, send, url_encode};
 
 /// Longest wait for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -492,6 +493,36 @@ async fn killed_between_copy_and_deletion_it_deletes_what_it_has_superseded() {
         assert_eq!(after[0].kms_key.as_ref(), Some(&many.target), "{key}");
     }
     assert_eq!(many.copied(), many.to_copy());
+}
+
+/// A restack that has begun waits for no drain, but it is given up when the time is over: what it left word of is gone on with.
+#[tokio::test]
+async fn given_up_between_two_copies_it_is_completed_by_the_next_run() {
+    let store = Store::start().await;
+    let target = store.add_kms_key(None);
+    set_versioning(&store.client, BucketVersioningStatus::Enabled).await;
+    stack(&store, "key", "ooo", &target).await;
+    let before = versions(&store, "key").await;
+    let second_copy = |line: &str, attempt: u64| {
+        (line.starts_with("PUT /bucket/key") && attempt == 2).then_some(Fault::Held)
+    };
+    let proxy = Proxy::start(store.s3.addr(), Weather::Rule(second_copy));
+    let job = job(&store, &["key"], &target, RESTACK)
+        .args("--drain-timeout 500ms --endpoint-url")
+        .args(&proxy.url());
+    let child = job.command().spawn().expect("it starts");
+    proxy.wait_for(Fault::Held);
+    send(&child, Signal::SIGTERM);
+    let run = finish(child).expect(75).says(&["1 in flight"]);
+    assert_eq!(run.count("succeeded") + run.count("failed"), 0);
+    assert_eq!(versions(&store, "key").await.len(), 4);
+
+    let run = job.run().expect(0);
+    assert_eq!(run.count("succeeded") + run.count("skipped"), 1);
+    let after = versions(&store, "key").await;
+    let expected = [shown(&before), shown(&before)].concat();
+    assert_eq!(shown(&after), expected);
+    assert_eq!(ids(&after)[3..], ids(&before)[..]);
 }
 
 #[tokio::test]

@@ -12,10 +12,12 @@ pub mod versioned;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use aws_sdk_s3::Client;
 pub use counting::Counting;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use reseal::local_s3::admin;
 use reseal::local_s3::credentials::Credentials;
 use reseal::local_s3::server::{LocalS3, Options};
@@ -329,6 +331,17 @@ fn count(summary: &Value, name: &str) -> u64 {
 fn sum(map: &Value) -> u64 {
     let map = map.as_object().expect("a map");
     map.values().filter_map(Value::as_u64).sum()
+}
+
+/// Sends a signal to a run.
+pub fn send(child: &Child, signal: Signal) {
+    let id = i32::try_from(child.id()).expect("a process id");
+    kill(Pid::from_raw(id), signal).expect("signalled");
+}
+
+/// Waits for the end of a run.
+pub fn finish(child: Child) -> Run {
+    Run::of(child.wait_with_output().expect("it ends"))
 }
 
 /// One row of a completion report.
