@@ -59,8 +59,8 @@ pub enum Command {
 /// `reseal run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The objects: CSV (bucket,key[,version-id], URL-encoded keys, no header; gzip too) or the manifest.json of an S3
-    /// Inventory, as a path or s3://bucket/key; - is standard input.
+    /// The objects: CSV (bucket,key[,version-id], URL-encoded keys, no header; gzip too), the manifest.json of an S3
+    /// Inventory, or that of a completion report for its failed rows, as a path or s3://bucket/key; - is standard input.
     #[arg(long, env = "RESEAL_MANIFEST", value_name = "PATH|S3-URL|-")]
     pub manifest: Location,
     /// The encryption that the objects shall be under.

@@ -8,6 +8,7 @@ mod bucket;
 mod completion;
 mod feed;
 mod open;
+mod pinned;
 mod preflight;
 mod source;
 mod spec;
@@ -217,6 +218,11 @@ impl Run<'_> {
             before.settled.len(),
             state.place()
         );
+        if job.prepared.rows == 0 {
+            (self.emit)(Event::Warning {
+                message: "the manifest has no rows (an empty inventory, or a report without failed rows): there is nothing to do",
+            });
+        }
         if job.prepared.rows > 0 && before.settled.len() == job.prepared.rows {
             (self.emit)(Event::Warning {
                 message: "earlier runs have settled every row: no object is looked at again; for that, give another --state",

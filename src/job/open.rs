@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
+use super::pinned;
 use super::source::{self, ManifestSource, PartSource, blocking};
 use super::spec::{JobFile, JobSpec};
 use crate::config::{JobConfig, Location};
@@ -113,25 +114,16 @@ async fn reopen(
         check_stdin(&state).await?;
         return Ok(Opened { root, state, job });
     }
-    if source.version.is_some() && source == job.source {
+    if source.version.is_some()
+        && source == job.source
+        && pinned::are_unchanged(s3, &config.manifest, &job).await?
+    {
         return Ok(Opened { root, state, job });
     }
     // Moved, touched or written again: the content decides.
     let scratch = scratch(state.folder())?;
-    let (parts, prepared) = source::prepare(s3, &config.manifest, scratch.path(), emit).await?;
-    if prepared.digest != job.prepared.digest {
-        return Err(Error::new(
-            Exit::State,
-            format!(
-                "the state {} belongs to another manifest: {}",
-                state.place(),
-                what_changed(&job.prepared, &prepared)
-            ),
-        )
-        .hint(
-            "put the old manifest back to continue that job, or give another --state for a new one",
-        ));
-    }
+    let now = source::prepare(s3, &config.manifest, scratch.path(), emit).await;
+    let (parts, prepared) = pinned::held_against(&job.prepared, now, &state.place())?;
     let job = refreshed(&state, job, source, parts, prepared).await?;
     Ok(Opened { root, state, job })
 }
@@ -251,26 +243,4 @@ fn scratch(parent: &Path) -> Result<tempfile::TempDir, Error> {
                 &error,
             )
         })
-}
-
-/// How a manifest differs from the one that was prepared.
-fn what_changed(before: &Prepared, now: &Prepared) -> String {
-    if before.bucket != now.bucket {
-        return format!(
-            "it was for bucket {} and is for {}",
-            before.bucket, now.bucket
-        );
-    }
-    if before.rows != now.rows {
-        return format!("it had {} rows and has {}", before.rows, now.rows);
-    }
-    let differing = before
-        .parts
-        .iter()
-        .zip(&now.parts)
-        .find(|(a, b)| a.sha256 != b.sha256);
-    match differing {
-        Some((part, _)) => format!("the content of {} has changed", part.name),
-        None => "its parts or columns are others".to_owned(),
-    }
 }

@@ -19,7 +19,7 @@ use crate::config::Location;
 use crate::error::Error;
 use crate::event::Event;
 use crate::exit::Exit;
-use crate::manifest::{Inventory, ManifestError, Origin, Preparation, Prepared, Source};
+use crate::manifest::{Fingerprint, ManifestError, Origin, Preparation, Prepared, Source};
 use crate::object::ObjectRef;
 use crate::retry::{self, Attempts, Verdict};
 use crate::s3::{Ask, S3};
@@ -37,7 +37,7 @@ const PREPARING_INTERVAL: Duration = Duration::from_millis(200);
 pub struct ManifestSource {
     /// As it was typed.
     pub location: String,
-    /// ETag in S3, length and time of a local file; `None` where nothing tells, as of standard input.
+    /// ETag in S3, length and times of a local file; `None` where nothing tells, as of standard input.
     pub version: Option<String>,
 }
 
@@ -70,16 +70,7 @@ pub async fn identify(s3: &S3, location: &Location) -> Result<ManifestSource, Er
         Location::Path(path) => {
             let metadata = std::fs::metadata(path)
                 .map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
-            let modified = metadata
-                .modified()
-                .ok()
-                .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
-                .unwrap_or_default();
-            Some(format!(
-                "{} bytes, {} ns",
-                metadata.len(),
-                modified.as_nanos()
-            ))
+            Some(Fingerprint::of(&metadata).to_string())
         }
         Location::S3 { bucket, key } => {
             let object = ObjectRef {
@@ -99,6 +90,36 @@ pub async fn identify(s3: &S3, location: &Location) -> Result<ManifestSource, Er
     })
 }
 
+/// Why a manifest could not be prepared.
+#[derive(Debug)]
+pub enum Unprepared {
+    /// It is not sound, or can't be read.
+    Manifest(ManifestError),
+    /// Something else did not work.
+    Other(Error),
+}
+
+impl From<ManifestError> for Unprepared {
+    fn from(error: ManifestError) -> Self {
+        Self::Manifest(error)
+    }
+}
+
+impl From<Error> for Unprepared {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Unprepared> for Error {
+    fn from(error: Unprepared) -> Self {
+        match error {
+            Unprepared::Manifest(error) => error.into(),
+            Unprepared::Other(error) => error,
+        }
+    }
+}
+
 /// Makes the validating pass. What is fetched goes to `folder`.
 ///
 /// # Errors
@@ -108,25 +129,22 @@ pub async fn prepare(
     location: &Location,
     folder: &Path,
     emit: &dyn Fn(Event<'_>),
-) -> Result<(Vec<PartSource>, Prepared), Error> {
+) -> Result<(Vec<PartSource>, Prepared), Unprepared> {
     let top = fetch_top(s3, location, folder).await?;
     let name = location.to_string();
     let source = {
         let (path, name) = (top.path.clone(), name.clone());
         blocking(move || Source::detect(&path, &name)).await??
     };
-    let mut parts = match &source {
-        Source::Csv { .. } => vec![top.source],
-        Source::Inventory(inventory) => {
-            check_checksum(s3, location, &top.path, folder).await?;
-            if inventory.files.iter().any(|file| file.md5.is_none()) {
-                emit(Event::Warning {
-                    message: "the inventory names no MD5 for some of its data files: they are taken as they are",
-                });
-            }
-            data_files(location, inventory)?
-        }
-    };
+    check_checksum(s3, location, &source, &top.path, folder).await?;
+    if let Source::Inventory(inventory) = &source
+        && inventory.files.iter().any(|file| file.md5.is_none())
+    {
+        emit(Event::Warning {
+            message: "the inventory names no MD5 for some of its data files: they are taken as they are",
+        });
+    }
+    let mut parts = part_sources(location, &source, top.source)?;
     let mut preparation = Preparation::new(&source);
     for (index, part) in parts.iter_mut().enumerate() {
         let (path, origin) = match part {
@@ -296,27 +314,33 @@ async fn fetch_top(s3: &S3, location: &Location, folder: &Path) -> Result<Top, E
     }
 }
 
-/// Holds an inventory's `manifest.json` against the `manifest.checksum` beside it, where there is one.
+/// Holds a `manifest.json` against the file with its checksum beside it, where there is one.
 async fn check_checksum(
     s3: &S3,
     location: &Location,
+    source: &Source,
     json: &Path,
     folder: &Path,
-) -> Result<(), Error> {
+) -> Result<(), Unprepared> {
     let checksum = match location {
         Location::Stdin => return Ok(()),
-        Location::Path(path) => path.with_extension("checksum"),
+        Location::Path(path) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let Some(beside) = source.checksum_name(&name) else {
+                return Ok(());
+            };
+            path.with_file_name(beside)
+        }
         Location::S3 { bucket, key } => {
-            let Some(base) = key.strip_suffix("json") else {
+            let Some(beside) = source.checksum_name(key) else {
                 return Ok(());
             };
             let path = folder.join("checksum");
-            let beside = format!("{base}checksum");
             match patiently(|| s3.fetch(bucket, &beside, None, &path)).await {
                 Ok(_) => path,
                 // Whoever may not see it (403) need not: the data files have MD5s of their own.
                 Err(error) if matches!(error.http_status, 403 | 404) => return Ok(()),
-                Err(error) => return Err(unreadable(location, error)),
+                Err(error) => return Err(unreadable(location, error).into()),
             }
         }
     };
@@ -324,43 +348,57 @@ async fn check_checksum(
         Ok(content) => content,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => {
-            return Err(Error::io(
-                format!("cannot read {}", checksum.display()),
-                &error,
-            ));
+            return Err(Error::io(format!("cannot read {}", checksum.display()), &error).into());
         }
     };
     let json = std::fs::read(json)
         .map_err(|error| Error::io(format!("cannot read {location}"), &error))?;
-    Ok(Inventory::check_checksum(
-        &json,
-        &content,
-        &location.to_string(),
-    )?)
+    let name = location.to_string();
+    Ok(source.check_checksum(&json, &content, &name)?)
 }
 
-/// Where the data files of an inventory are: beside a local `manifest.json`, else in the bucket that it was read from.
-fn data_files(location: &Location, inventory: &Inventory) -> Result<Vec<PartSource>, Error> {
-    let find = |key: &str| -> Result<PartSource, ManifestError> {
-        Ok(match location {
-            Location::Path(path) => {
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                PartSource::Path(Inventory::find_local(&path, key)?)
-            }
-            Location::S3 { bucket, .. } => PartSource::S3 {
-                bucket: bucket.clone(),
-                key: key.to_owned(),
-                etag: String::new(),
-            },
-            Location::Stdin => PartSource::S3 {
-                bucket: inventory.destination_bucket.clone().unwrap_or_default(),
-                key: key.to_owned(),
-                etag: String::new(),
-            },
-        })
+/// Where the parts are. A CSV is its own only one; what a `manifest.json` lists lies beside a local one. Else an inventory's files
+/// are in the bucket that it was read from, a report's where it says.
+fn part_sources(
+    location: &Location,
+    source: &Source,
+    top: PartSource,
+) -> Result<Vec<PartSource>, ManifestError> {
+    let in_s3 = |(bucket, key)| PartSource::S3 {
+        bucket,
+        key,
+        etag: String::new(),
     };
-    let parts: Result<Vec<_>, _> = inventory.files.iter().map(|file| find(&file.key)).collect();
-    Ok(parts?)
+    let beside = |manifest: &Path, key: &str| {
+        let manifest = std::path::absolute(manifest).unwrap_or_else(|_| manifest.to_owned());
+        Ok(PartSource::Path(source.find_local(&manifest, key)?))
+    };
+    match source {
+        Source::Csv { .. } => Ok(vec![top]),
+        Source::Inventory(inventory) => {
+            let files = inventory.files.iter();
+            files
+                .map(|file| match location {
+                    Location::Path(path) => beside(path, &file.key),
+                    Location::S3 { bucket, .. } => Ok(in_s3((bucket.clone(), file.key.clone()))),
+                    Location::Stdin => {
+                        let bucket = inventory.destination_bucket.clone().unwrap_or_default();
+                        Ok(in_s3((bucket, file.key.clone())))
+                    }
+                })
+                .collect()
+        }
+        Source::Report(report) => {
+            let results = report.files.iter();
+            results
+                .map(|result| match location {
+                    Location::Path(path) => beside(path, &result.file.key),
+                    Location::S3 { bucket, key } => Ok(in_s3(result.in_s3(bucket, key))),
+                    Location::Stdin => result.by_name().map(in_s3),
+                })
+                .collect()
+        }
+    }
 }
 
 /// Reads one part on a thread of its own and tells how far it is.
@@ -450,7 +488,7 @@ where
 }
 
 /// What is refused or not there is the operator's to mend; what is silent may be tried again.
-fn unreadable(location: &Location, error: S3Error) -> Error {
+pub(super) fn unreadable(location: &Location, error: S3Error) -> Error {
     let exit = if (400..500).contains(&error.http_status) {
         Exit::Usage
     } else {

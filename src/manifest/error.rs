@@ -246,39 +246,57 @@ pub enum Problem {
     #[error("Size {0:?} is not a number of bytes")]
     Size(String),
     /// A `manifest.json` that is none.
-    #[error("is not the manifest.json of an S3 Inventory: {0}")]
+    #[error("is the manifest.json of neither an S3 Inventory nor a completion report: {0}")]
     Json(String),
+    /// The `manifest.json` of a report that is none that we read.
+    #[error(
+        "is not the manifest.json of a completion report as reseal and S3 Batch Operations write it: {0}"
+    )]
+    ReportJson(String),
+    /// A report without the name of a bucket, from standard input.
+    #[error(
+        "its result files lie beside it, and standard input has no place; give --manifest the path or the s3:// URL of the \
+         report's manifest.json"
+    )]
+    ReportPlace,
+    /// A row of a report's failed rows that did not fail.
+    #[error("TaskStatus is {0:?} in a file of failed rows; is this a result file of the report?")]
+    TaskStatus(String),
     /// A `manifest.json` without end.
-    #[error("is larger than {} MiB, which no inventory's manifest.json is", super::inventory::JSON_BYTES_MAX >> 20)]
+    #[error("is larger than {} MiB, which no manifest.json is", super::inventory::JSON_BYTES_MAX >> 20)]
     JsonTooLarge,
-    /// An inventory without what every row needs.
-    #[error("fileSchema {schema:?} {what}")]
+    /// An inventory or a report without what every row needs.
+    #[error("{field} {schema:?} {what}")]
     FileSchema {
+        /// Its name in the `manifest.json`.
+        field: &'static str,
         /// The schema.
         schema: String,
         /// What is wrong with it.
         what: String,
     },
-    /// `manifest.checksum` says otherwise.
-    #[error("MD5 is {found}, manifest.checksum says {expected:?}; fetch both again")]
+    /// `manifest.checksum`, or a report's `manifest.json.md5`, says otherwise.
+    #[error("MD5 is {found}, {file} beside it says {expected:?}; fetch both again")]
     Checksum {
-        /// What the checksum file says.
+        /// The checksum file's name.
+        file: &'static str,
+        /// What it says.
         expected: String,
         /// What was found.
         found: String,
     },
-    /// A data file of another size than the inventory says.
-    #[error("has {found} bytes, the inventory says {expected}; fetch it again")]
+    /// A data file of another size than its `manifest.json` says.
+    #[error("has {found} bytes, manifest.json says {expected}; fetch it again")]
     FileSize {
-        /// What the inventory says.
+        /// What `manifest.json` says.
         expected: u64,
         /// What was found.
         found: u64,
     },
-    /// A data file of other content than the inventory says.
-    #[error("MD5 is {found}, the inventory says {expected}; fetch it again")]
+    /// A data file of other content than its `manifest.json` says.
+    #[error("MD5 is {found}, manifest.json says {expected}; fetch it again")]
     Md5 {
-        /// What the inventory says.
+        /// What `manifest.json` says.
         expected: String,
         /// What was found.
         found: String,

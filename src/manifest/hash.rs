@@ -1,8 +1,10 @@
 //! Digests of files, and what tells without them that a file is probably still the same.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::ops::ControlFlow;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
@@ -11,17 +13,35 @@ use sha2::{Digest as _, Sha256};
 /// Bytes that are hashed at a time.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// Length and time of a local file: while both are the same, its content is taken to be.
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// Length and times of a local file: while all are the same, its content is taken to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
     /// Length in bytes.
     pub len: u64,
     /// Time of the last change, in nanoseconds since 1970; 0 where the system has none.
     pub modified_nanos: u64,
+    /// Time of the last change of the file or of what is known of it (`ctime`), likewise. Whoever sets the other time back cannot
+    /// set this one.
+    #[serde(default)]
+    pub changed_nanos: u64,
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            len,
+            modified_nanos,
+            changed_nanos,
+        } = self;
+        write!(f, "{len} bytes, {modified_nanos} ns, {changed_nanos} ns")
+    }
 }
 
 impl Fingerprint {
-    pub(super) fn of(metadata: &Metadata) -> Self {
+    /// What a file's metadata tell.
+    pub fn of(metadata: &Metadata) -> Self {
         let since = metadata
             .modified()
             .ok()
@@ -30,6 +50,9 @@ impl Fingerprint {
             len: metadata.len(),
             // Wraps in the year 2554; it is only ever compared.
             modified_nanos: since.map_or(0, |since| since.as_nanos() as u64),
+            changed_nanos: (metadata.ctime() as u64)
+                .wrapping_mul(NANOS_PER_SECOND)
+                .wrapping_add(metadata.ctime_nsec() as u64),
         }
     }
 }

@@ -1,20 +1,20 @@
 //! An S3 Inventory: a `manifest.json` and the data files that it names.
 //!
 //! What it says of its data files is taken from `files[]` alone; their place is never derived from the folder layout,
-//! which differs between tools. A key of `files[]` is untrusted: it is looked for beside the `manifest.json` only.
+//! which differs between tools.
 
 use std::collections::HashSet;
-use std::path::{Component, Path, PathBuf};
 
-use md5::{Digest as _, Md5};
 use serde::Deserialize;
 
 use super::error::{ManifestError, Problem, excerpt};
-use super::hash::hex;
 use super::schema::{Schema, bucket_name};
 
-/// The largest `manifest.json` that is read, in bytes: some 300,000 data files, of about three million rows each.
+/// The largest `manifest.json` that is read, in bytes: of an inventory some 300,000 data files, of about three million rows each.
 pub const JSON_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The folder of data files in an inventory's prefix.
+pub(super) const FOLDER: &str = "data";
 
 /// Length of an MD5 in hexadecimal digits.
 const MD5_HEX_LEN: usize = 32;
@@ -34,10 +34,10 @@ pub struct Inventory {
     pub schema: Schema,
 }
 
-/// One data file of an inventory.
+/// One data file of an inventory, or one result file of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataFile {
-    /// Its key in the inventory's bucket.
+    /// Its key in the bucket where it was written.
     pub key: String,
     /// Its size in bytes, as it is stored.
     pub size: Option<u64>,
@@ -91,11 +91,7 @@ impl Inventory {
             .into_iter()
             .map(JsonFile::checked)
             .collect::<Result<_, _>>()?;
-        let mut keys = HashSet::with_capacity(files.len());
-        if let Some(twice) = files.iter().find(|file| !keys.insert(&file.key)) {
-            let what = format!("it names {:?} twice", excerpt(twice.key.as_bytes()));
-            return Err(Problem::Json(what));
-        }
+        check_once(files.iter().map(|file| &file.key)).map_err(Problem::Json)?;
         Ok(Self {
             name: name.to_owned(),
             source_bucket,
@@ -104,98 +100,50 @@ impl Inventory {
             schema,
         })
     }
-
-    /// Holds a `manifest.json` against its `manifest.checksum`, which holds the MD5 in hexadecimal; a file name after
-    /// it, as `md5sum` writes, does no harm.
-    ///
-    /// # Errors
-    /// The two differ; `name` is in the message.
-    pub fn check_checksum(
-        json: &[u8],
-        checksum_file: &[u8],
-        name: &str,
-    ) -> Result<(), ManifestError> {
-        let found = hex(&Md5::digest(json));
-        let expected = checksum_file
-            .split(u8::is_ascii_whitespace)
-            .find(|word| !word.is_empty())
-            .unwrap_or_default();
-        if expected.eq_ignore_ascii_case(found.as_bytes()) {
-            return Ok(());
-        }
-        let expected = excerpt(expected);
-        Err(ManifestError::fault(
-            name,
-            None,
-            Problem::Checksum { expected, found },
-        ))
-    }
-
-    /// Where a data file may lie that was fetched together with a local `manifest.json`: under each folder above it
-    /// with the whole key (a mirror of the bucket), in `data/` beside it or beside its folder (a mirror of the
-    /// inventory's prefix), or next to it. A key with `..`, or one that begins with `/`, is looked for by its last
-    /// part only.
-    pub fn local_candidates(manifest_path: &Path, file_key: &str) -> impl Iterator<Item = PathBuf> {
-        let key = Path::new(file_key);
-        let depth = key.components().count();
-        let inside = key
-            .components()
-            .all(|part| matches!(part, Component::Normal(_)));
-        let folder = manifest_path.parent().unwrap_or(Path::new(""));
-        // A mirrored manifest.json is about as deep as its data files, so no other folder needs a look.
-        let mirrors = folder
-            .ancestors()
-            .take(if inside { depth } else { 0 })
-            .map(move |root| root.join(key));
-        // `file_name` is a plain name or nothing: it takes no `..`.
-        let beside = key.file_name().into_iter().flat_map(move |name| {
-            let data = Path::new("data").join(name);
-            [
-                folder.join(&data),
-                folder.join("..").join(&data),
-                folder.join(name),
-            ]
-        });
-        mirrors.chain(beside)
-    }
-
-    /// The first of the [candidates](Self::local_candidates) that is a file.
-    ///
-    /// # Errors
-    /// None is; the message names them all.
-    pub fn find_local(manifest_path: &Path, file_key: &str) -> Result<PathBuf, ManifestError> {
-        Self::local_candidates(manifest_path, file_key)
-            .find(|path| path.is_file())
-            .ok_or_else(|| {
-                let looked = Self::local_candidates(manifest_path, file_key)
-                    .map(|path| path.display().to_string())
-                    .collect();
-                ManifestError::fault(file_key, None, Problem::DataFileMissing { looked })
-            })
-    }
 }
 
 impl JsonFile {
     fn checked(self) -> Result<DataFile, Problem> {
+        DataFile::checked(self.key, self.size, self.md5).map_err(Problem::Json)
+    }
+}
+
+impl DataFile {
+    /// A file as a `manifest.json` names it, or what is wrong with that.
+    pub(super) fn checked(
+        key: String,
+        size: Option<u64>,
+        md5: Option<String>,
+    ) -> Result<Self, String> {
         let is_md5 =
             |md5: &String| md5.len() == MD5_HEX_LEN && md5.bytes().all(|b| b.is_ascii_hexdigit());
-        if let Some(md5) = self.md5.as_ref().filter(|md5| !is_md5(md5)) {
-            let what = format!("MD5checksum {:?} is no MD5", excerpt(md5.as_bytes()));
-            return Err(Problem::Json(what));
+        if let Some(md5) = md5.as_ref().filter(|md5| !is_md5(md5)) {
+            return Err(format!("{:?} is no MD5", excerpt(md5.as_bytes())));
         }
-        if self.key.is_empty() {
-            return Err(Problem::Json("a file without a key".to_owned()));
+        if key.is_empty() {
+            return Err("a file without a key".to_owned());
         }
-        Ok(DataFile {
-            key: self.key,
-            size: self.size,
-            md5: self.md5.map(|md5| md5.to_ascii_lowercase()),
+        Ok(Self {
+            key,
+            size,
+            md5: md5.map(|md5| md5.to_ascii_lowercase()),
         })
     }
 }
 
+/// No file may be named twice: its rows would be, too.
+pub(super) fn check_once<'a>(keys: impl Iterator<Item = &'a String>) -> Result<(), String> {
+    let mut known = HashSet::new();
+    for key in keys {
+        if !known.insert(key) {
+            return Err(format!("it names {:?} twice", excerpt(key.as_bytes())));
+        }
+    }
+    Ok(())
+}
+
 /// `arn:aws:s3:::name` is `name`, in every partition; a plain name stays one.
-fn bucket_of_arn(arn: String) -> String {
+pub(super) fn bucket_of_arn(arn: String) -> String {
     match arn.rsplit_once(":::") {
         Some((_, bucket)) => bucket.to_owned(),
         None => arn,
@@ -263,11 +211,8 @@ mod tests {
                 json("CSV", "Bucket, Key", "").replace("src", "s/c"),
                 "no bucket name",
             ),
-            (
-                r#"{"Format": "Report_CSV_20180820"}"#.to_owned(),
-                "sourceBucket",
-            ),
-            ("{".to_owned(), "not the manifest.json"),
+            ("{}".to_owned(), "sourceBucket"),
+            ("{".to_owned(), "of neither an S3 Inventory nor"),
         ];
         for (text, phrase) in table {
             let message = Inventory::parse(text.as_bytes(), "dir/manifest.json")
@@ -276,56 +221,5 @@ mod tests {
             assert!(message.starts_with("dir/manifest.json: "), "{message}");
             assert!(message.contains(phrase), "{phrase}: {message}");
         }
-    }
-
-    #[test]
-    fn the_checksum_file_is_the_md5_of_the_json() {
-        let check = |checksum: &[u8]| Inventory::check_checksum(b"{}", checksum, "m/manifest.json");
-        assert!(check(b"99914B932BD37A50B983C5E7C90AE93B").is_ok());
-        assert!(check(b"99914b932bd37a50b983c5e7c90ae93b  manifest.json\n").is_ok());
-        for bad in [&b""[..], b"99914b932bd37a50b983c5e7c90ae93c", b"9991"] {
-            let message = check(bad).expect_err("another MD5").to_string();
-            assert!(
-                message.contains("MD5 is 99914b932bd37a50b983c5e7c90ae93b"),
-                "{message}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_data_file_is_looked_for_beside_the_manifest_only() {
-        let candidates = |manifest: &str, key: &str| -> Vec<String> {
-            Inventory::local_candidates(Path::new(manifest), key)
-                .map(|path| path.display().to_string())
-                .collect()
-        };
-        assert_eq!(
-            candidates("/m/inv/T/manifest.json", "inv/data/x.gz"),
-            [
-                "/m/inv/T/inv/data/x.gz",
-                "/m/inv/inv/data/x.gz",
-                "/m/inv/data/x.gz",
-                "/m/inv/T/data/x.gz",
-                "/m/inv/T/../data/x.gz",
-                "/m/inv/T/x.gz",
-            ]
-        );
-        assert_eq!(candidates("manifest.json", "x")[0], "x");
-        for key in ["../../etc/passwd", "/etc/passwd", "a/../../etc/passwd"] {
-            assert_eq!(
-                candidates("/m/T/manifest.json", key),
-                ["/m/T/data/passwd", "/m/T/../data/passwd", "/m/T/passwd"]
-            );
-        }
-        for key in ["..", "a/..", "/", ""] {
-            assert!(candidates("/m/T/manifest.json", key).is_empty(), "{key}");
-        }
-        let message = Inventory::find_local(Path::new("/nowhere/manifest.json"), "data/x.gz")
-            .expect_err("it is not there")
-            .to_string();
-        assert!(
-            message.starts_with("data/x.gz: ") && message.contains("/nowhere/x.gz"),
-            "{message}"
-        );
     }
 }

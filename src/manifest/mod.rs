@@ -1,7 +1,8 @@
-//! The list of objects: CSV manifests of S3 Batch Operations and inventories of S3 Inventory, out of local files.
+//! The list of objects: CSV manifests of S3 Batch Operations, inventories of S3 Inventory and the failed rows of completion
+//! reports, out of local files.
 //!
 //! ```text
-//! Source (CSV | Inventory) ─parts→ Preparation ─→ Prepared (in the state) ─→ RowReader ─→ ManifestEntry …
+//! Source (CSV | Inventory | Report) ─parts→ Preparation ─→ Prepared (in the state) ─→ RowReader ─→ ManifestEntry …
 //! ```
 //!
 //! The way of a manifest: [`Source::detect`] looks what the named file is; [`Preparation`] reads all of it once, finds
@@ -9,18 +10,19 @@
 //! and notices when they are no longer the rows that were prepared.
 //!
 //! Nothing here knows S3's requests or `async`: whoever owns them fetches a part into a file and comes here with its
-//! path. Everything streams: memory holds a record, buffers and the list of an inventory's data files.
+//! path. Everything streams: memory holds a record, buffers and the list of the parts.
 //!
 //! A gzip file that is cut off is an error at every place but one: between two of its members it is a whole, shorter
-//! file. Only an inventory's MD5 can tell that.
+//! file. Only the MD5 in a `manifest.json` can tell that.
 //!
 //! The rules for rows:
-//! - All rows are of one bucket, and as wide as the first row or as the inventory's `fileSchema` says.
+//! - All rows are of one bucket, and as wide as the first row or as the `manifest.json` says.
 //! - Keys are URL-encoded, `+` is a space. Everything else stands as it is.
 //! - A CSV row names a version or, where the third column is missing or empty, the current one. An empty version id in
 //!   an inventory of all versions is the null version, whose id is the word `null`.
 //! - Columns that an inventory may have and that we only use as hints are read leniently, except Size.
 
+mod beside;
 mod csv;
 mod decode;
 mod error;
@@ -28,6 +30,7 @@ mod hash;
 mod inventory;
 mod prepare;
 mod read;
+mod report;
 mod schema;
 mod text;
 
@@ -35,7 +38,7 @@ mod text;
 mod tests;
 
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use csv::RECORD_BYTES_MAX;
 pub use decode::{decode_key, encode_key};
@@ -44,6 +47,7 @@ pub use hash::Fingerprint;
 pub use inventory::{DataFile, Inventory, JSON_BYTES_MAX};
 pub use prepare::{Origin, PartFacts, Preparation, Prepared, Progress};
 pub use read::{RowReader, verify_part};
+pub use report::{CompletionReport, ResultFile};
 pub use schema::{Schema, VERSION_ID_BYTES_MAX};
 
 /// Bytes in which a file that is JSON shows its brace.
@@ -59,13 +63,15 @@ pub enum Source {
     },
     /// An inventory's `manifest.json`; its data files are the parts.
     Inventory(Inventory),
+    /// A completion report's `manifest.json`; its files of failed rows are the parts.
+    Report(CompletionReport),
 }
 
 impl Source {
-    /// Looks what a local file is: by its content, a JSON object is an inventory; `name` is what the operator called it.
+    /// Looks what a local file is: by its content, a JSON object is a report or an inventory; `name` is what the operator called it.
     ///
     /// # Errors
-    /// It can't be read; it is JSON and no inventory that we can use; or its name says JSON and its content doesn't.
+    /// It can't be read; it is JSON and neither an inventory nor a report that we can use; or its name says JSON and its content doesn't.
     pub fn detect(path: &Path, name: &str) -> Result<Self, ManifestError> {
         let io = |error| ManifestError::io(name, error);
         let file = text::open(path, name)?;
@@ -76,7 +82,10 @@ impl Source {
             file.set_limit(JSON_BYTES_MAX + 1 - content.len() as u64);
             file.read_to_end(&mut content).map_err(io)?;
             let json = content.strip_prefix(UTF8_MARK).unwrap_or(&content);
-            return Ok(Self::Inventory(Inventory::parse(json, name)?));
+            return Ok(match CompletionReport::parse(json, name) {
+                Some(report) => Self::Report(report?),
+                None => Self::Inventory(Inventory::parse(json, name)?),
+            });
         }
         let named_json = Path::new(name)
             .extension()
@@ -95,7 +104,54 @@ impl Source {
         match self {
             Self::Csv { .. } => 1,
             Self::Inventory(inventory) => inventory.files.len(),
+            Self::Report(report) => report.files.len(),
         }
+    }
+
+    /// The local file of a key that a local `manifest.json` names: under each folder above that, in its folder for such files,
+    /// or next to it. The key is untrusted: no other place is looked at.
+    ///
+    /// # Errors
+    /// It is in none of these places; the message names them.
+    pub fn find_local(
+        &self,
+        manifest_path: &Path,
+        file_key: &str,
+    ) -> Result<PathBuf, ManifestError> {
+        let folder = match self {
+            Self::Report(_) => report::FOLDER,
+            Self::Csv { .. } | Self::Inventory(_) => inventory::FOLDER,
+        };
+        beside::find(manifest_path, file_key, folder)
+    }
+
+    /// The name of the file beside a `manifest.json` of that name that holds its MD5, where there is one.
+    pub fn checksum_name(&self, manifest_name: &str) -> Option<String> {
+        match self {
+            Self::Csv { .. } => None,
+            Self::Inventory(_) => {
+                let stem = manifest_name.strip_suffix("json")?;
+                Some(format!("{stem}checksum"))
+            }
+            Self::Report(_) => Some(format!("{manifest_name}.md5")),
+        }
+    }
+
+    /// Holds a `manifest.json` against the content of its checksum file.
+    ///
+    /// # Errors
+    /// The two differ; `name` is in the message.
+    pub fn check_checksum(
+        &self,
+        json: &[u8],
+        checksum: &[u8],
+        name: &str,
+    ) -> Result<(), ManifestError> {
+        let file = match self {
+            Self::Report(_) => "manifest.json.md5",
+            Self::Csv { .. } | Self::Inventory(_) => "manifest.checksum",
+        };
+        beside::check_checksum(json, checksum, file, name)
     }
 }
 

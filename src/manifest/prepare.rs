@@ -1,10 +1,10 @@
 //! Preparing: one validating pass over the whole manifest before anything is written.
 //!
-//! It reads local files, part after part: a CSV manifest is one part, an inventory has one for each data file, and
-//! whoever fetches them from S3 needs to keep only one at a time. A part of an inventory is hashed first, and its rows
-//! count only if MD5 and size are the inventory's; a CSV has nothing to be held against and is hashed while it is
-//! read. What comes out, [`Prepared`], pins the content: whoever reads rows later reads the same rows, with the same
-//! numbers, or gets [`ManifestError::Changed`].
+//! It reads local files, part after part: a CSV manifest is one part, an inventory has one for each data file, a report one
+//! for each file of failed rows, and whoever fetches them from S3 needs to keep only one at a time. A part that a
+//! `manifest.json` lists is hashed first, and its rows count only if MD5 and size are as it says; a CSV has nothing to
+//! be held against and is hashed while it is read. What comes out, [`Prepared`], pins the content: whoever reads rows
+//! later reads the same rows, with the same numbers, or gets [`ManifestError::Changed`].
 //!
 //! Faults don't end the pass: the operator gets to see all that is wrong, as far as an error is long.
 
@@ -46,7 +46,7 @@ pub enum Origin {
 /// What preparing found: kept in a job's state, so that the pass is made once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepared {
-    /// The bucket of every row.
+    /// The bucket of every row; empty for a report without failed rows.
     pub bucket: String,
     /// Rows of all parts.
     pub rows: u64,
@@ -69,7 +69,7 @@ pub struct PartFacts {
     pub bytes: u64,
     /// SHA-256 of it as it is stored, in hexadecimal.
     pub sha256: String,
-    /// MD5 of it, where the inventory names one and it was compared.
+    /// MD5 of it, where a `manifest.json` names one and it was compared.
     pub md5: Option<String>,
     /// Length and time of the local file; `None` where it was fetched.
     pub fingerprint: Option<Fingerprint>,
@@ -105,13 +105,14 @@ impl Prepared {
 /// [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct Preparation {
-    /// All parts, and what the inventory says of them.
+    /// All parts, and what the `manifest.json` says of them.
     files: Vec<DataFile>,
-    /// Known from the start for an inventory; for a CSV, the first row tells.
+    /// Known from the start where a `manifest.json` says it; for a CSV, the first row tells.
     schema: Option<Schema>,
+    /// Known from the start for an inventory.
     bucket: Option<String>,
-    /// Whether the parts are an inventory's data files.
-    inventory: bool,
+    /// Whether a `manifest.json` lists the parts and says what they are.
+    listed: bool,
     /// The first row of a CSV reads `bucket,key`: column names, unless the next row is of a bucket of that name.
     header_suspected: bool,
     parts: Vec<PartFacts>,
@@ -122,7 +123,7 @@ pub struct Preparation {
 impl Preparation {
     /// Begins the pass over a manifest.
     pub fn new(source: &Source) -> Self {
-        let (files, schema, bucket, inventory) = match source {
+        let (files, schema, bucket, listed) = match source {
             Source::Csv { name } => {
                 let file = DataFile {
                     key: name.clone(),
@@ -137,12 +138,16 @@ impl Preparation {
                 Some(inventory.source_bucket.clone()),
                 true,
             ),
+            Source::Report(report) => {
+                let files = report.files.iter().map(|result| result.file.clone());
+                (files.collect(), Some(report.schema.clone()), None, true)
+            }
         };
         Self {
             files,
             schema,
             bucket,
-            inventory,
+            listed,
             header_suspected: false,
             parts: Vec::new(),
             rows: 0,
@@ -168,7 +173,7 @@ impl Preparation {
         let io = |error| ManifestError::io(name, error);
         let mut file = text::open(path, name)?;
         let before = Fingerprint::of(&file.metadata().map_err(io)?);
-        let facts = if self.inventory {
+        let facts = if self.listed {
             self.read_data_file(&mut file, &expected, progress)?
         } else {
             self.read_csv(&mut file, name, progress)?
@@ -186,7 +191,7 @@ impl Preparation {
     }
 
     /// Ends the pass. A CSV without rows is a fault (it names no bucket, and is what a failed export leaves behind); an
-    /// inventory without rows is not: it says of which bucket it is.
+    /// inventory without rows is not: it says of which bucket it is. Nor is a report without failed rows: nothing is left to do.
     ///
     /// # Errors
     /// The faults of all parts.
@@ -195,12 +200,13 @@ impl Preparation {
     /// Parts are missing.
     pub fn finish(self) -> Result<Prepared, ManifestError> {
         assert_eq!(self.parts.len(), self.files.len(), "a part was not added");
-        let (Some(bucket), Some(schema), 0) = (self.bucket, self.schema, self.faults.total) else {
-            if self.faults.total == 0 {
-                let name = &self.files[0].key;
-                return Err(ManifestError::fault(name, None, Problem::NoRows));
-            }
+        if self.faults.total > 0 {
             return Err(ManifestError::Invalid(self.faults));
+        }
+        let bucket = self.bucket.or(self.listed.then(String::new));
+        let (Some(bucket), Some(schema)) = (bucket, self.schema) else {
+            let name = &self.files[0].key;
+            return Err(ManifestError::fault(name, None, Problem::NoRows));
         };
         let digest = Prepared::digest_of(&bucket, &schema, &self.parts);
         Ok(Prepared {
@@ -212,7 +218,7 @@ impl Preparation {
         })
     }
 
-    /// A data file of an inventory: hash it, compare, and only then read its rows.
+    /// A data file of an inventory or a report: hash it, compare, and only then read its rows.
     fn read_data_file(
         &mut self,
         file: &mut File,
@@ -353,7 +359,7 @@ impl Preparation {
     }
 }
 
-/// How a data file differs from what the inventory says of it.
+/// How a data file differs from what its `manifest.json` says of it.
 fn differs(expected: &DataFile, bytes: u64, md5: &str) -> Option<Problem> {
     if let Some(size) = expected.size.filter(|&size| size != bytes) {
         return Some(Problem::FileSize {

@@ -42,7 +42,7 @@ fn changed(name: &str, what: &str) -> ManifestError {
 
 /// Iterates over the rows of one part. After an error it is at its end.
 pub struct RowReader {
-    name: String,
+    facts: PartFacts,
     bucket: String,
     schema: Schema,
     records: Records<Text<'static>>,
@@ -55,7 +55,7 @@ pub struct RowReader {
 }
 
 impl RowReader {
-    /// Opens a part: the local file that was prepared, or one that was fetched again. Unless length and time are those
+    /// Opens a part: the local file that was prepared, or one that was fetched again. Unless length and times are those
     /// of preparing, the file is hashed first (at some GB/s) and must be the same to the byte.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl RowReader {
         let text = text::text(file.try_clone().map_err(io)?).map_err(io)?;
         let first_row = prepared.first_row(part_index);
         Ok(Self {
-            name: facts.name.clone(),
+            facts: facts.clone(),
             bucket: prepared.bucket.clone(),
             schema: prepared.schema.clone(),
             records: Records::new(text),
@@ -113,10 +113,10 @@ impl RowReader {
                 self.next_row += 1;
                 Ok(Some(row))
             }
-            Ok(true) => Err(changed(&self.name, "it has more rows")),
-            Ok(false) if row < self.end_row => Err(changed(&self.name, "it has fewer rows")),
+            Ok(true) => Err(changed(&self.facts.name, "it has more rows")),
+            Ok(false) if row < self.end_row => Err(changed(&self.facts.name, "it has fewer rows")),
             Ok(false) => self.check_unchanged().map(|()| None),
-            Err(RecordError::Io(error)) => Err(ManifestError::io(&self.name, error)),
+            Err(RecordError::Io(error)) => Err(ManifestError::io(&self.facts.name, error)),
             Err(RecordError::Malformed(problem) | RecordError::Broken(problem)) => {
                 Err(self.changed_row(&problem.to_string()))
             }
@@ -133,17 +133,24 @@ impl RowReader {
             .map_err(|problem| self.changed_row(&problem.to_string()))
     }
 
-    fn check_unchanged(&self) -> Result<(), ManifestError> {
-        let metadata = self.file.metadata();
-        let now = Fingerprint::of(&metadata.map_err(|error| ManifestError::io(&self.name, error))?);
-        if now == self.fingerprint {
+    /// A file that was touched or moved meanwhile is still the same.
+    fn check_unchanged(&mut self) -> Result<(), ManifestError> {
+        let io = |error| ManifestError::io(&self.facts.name, error);
+        if Fingerprint::of(&self.file.metadata().map_err(io)?) == self.fingerprint {
             return Ok(());
         }
-        Err(changed(&self.name, "it was written to while it was read"))
+        self.file.rewind().map_err(io)?;
+        match verify(&mut self.file, &self.facts) {
+            Err(ManifestError::Changed { .. }) => Err(changed(
+                &self.facts.name,
+                "it was written to while it was read",
+            )),
+            checked => checked,
+        }
     }
 
     fn changed_row(&self, what: &str) -> ManifestError {
-        let place = format!("{}:{}", self.name, self.records.line());
+        let place = format!("{}:{}", self.facts.name, self.records.line());
         changed(&place, what)
     }
 }

@@ -23,6 +23,10 @@ const BUCKET_BYTES_MAX: usize = 255;
 /// Most columns of an inventory's schema; S3 knows some 25.
 const COLUMNS_MAX: usize = 100;
 
+/// The status of failed rows in a completion report, and of the files that list them. Source: S3 User Guide, "Examples: S3 Batch
+/// Operations completion reports".
+pub(super) const FAILED: &str = "failed";
+
 /// What a column holds. Named as in an inventory's `fileSchema`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Column {
@@ -36,6 +40,8 @@ enum Column {
     LastModifiedDate,
     StorageClass,
     EncryptionStatus,
+    /// Of a completion report; an inventory's column of that name is another.
+    TaskStatus,
     /// Anything else: not used.
     Other,
 }
@@ -54,8 +60,16 @@ impl Column {
         ("EncryptionStatus", Self::EncryptionStatus),
     ];
 
-    fn named(name: &str) -> Self {
-        Self::NAMED
+    /// Those of a completion report that are used.
+    const OF_REPORTS: [(&str, Self); 4] = [
+        ("Bucket", Self::Bucket),
+        ("Key", Self::Key),
+        ("VersionId", Self::VersionId),
+        ("TaskStatus", Self::TaskStatus),
+    ];
+
+    fn named(name: &str, known: &[(&str, Self)]) -> Self {
+        known
             .iter()
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map_or(Self::Other, |(_, column)| *column)
@@ -80,21 +94,36 @@ impl Schema {
 
     /// The schema that an inventory's `fileSchema` spells: names with commas between them.
     pub(super) fn of_inventory(file_schema: &str) -> Result<Self, Problem> {
+        Self::of_names("fileSchema", file_schema, &Column::NAMED)
+    }
+
+    /// The schema that a completion report's `ReportSchema` spells, likewise. S3's own names the columns of the two codes in the
+    /// order that they don't have; neither is used.
+    pub(super) fn of_report(report_schema: &str) -> Result<Self, Problem> {
+        Self::of_names("ReportSchema", report_schema, &Column::OF_REPORTS)
+    }
+
+    fn of_names(
+        field: &'static str,
+        names: &str,
+        known: &[(&str, Column)],
+    ) -> Result<Self, Problem> {
         let fault = |what: &str| Problem::FileSchema {
-            schema: excerpt(file_schema.as_bytes()),
+            field,
+            schema: excerpt(names.as_bytes()),
             what: what.to_owned(),
         };
-        let columns: Vec<Column> = file_schema
+        let columns: Vec<Column> = names
             .split(',')
             .take(COLUMNS_MAX + 1)
-            .map(|name| Column::named(name.trim()))
+            .map(|name| Column::named(name.trim(), known))
             .collect();
         if columns.len() > COLUMNS_MAX {
             return Err(fault("has too many columns"));
         }
-        for (name, column) in Column::NAMED {
+        for &(name, column) in known {
             let times = columns.iter().filter(|&&found| found == column).count();
-            let needed = matches!(column, Column::Bucket | Column::Key);
+            let needed = matches!(column, Column::Bucket | Column::Key | Column::TaskStatus);
             if times > 1 {
                 return Err(fault(&format!("names {name} more than once")));
             }
@@ -110,7 +139,8 @@ impl Schema {
     /// What identifies the schema: its columns' names.
     pub(super) fn identity(&self) -> String {
         let names = self.columns.iter().map(|column| {
-            let named = Column::NAMED.iter().find(|(_, known)| known == column);
+            let mut known = Column::NAMED.iter().chain(&Column::OF_REPORTS);
+            let named = known.find(|(_, known)| known == column);
             named.map_or("", |(name, _)| name)
         });
         names.collect::<Vec<_>>().join(",")
@@ -158,6 +188,7 @@ impl Schema {
                 Column::LastModifiedDate => known.last_modified = instant(field),
                 Column::StorageClass => known.storage_class = text(field, "StorageClass")?,
                 Column::EncryptionStatus => known.encryption = mode(field),
+                Column::TaskStatus => check_failed(field)?,
                 Column::Other => {}
             }
         }
@@ -184,8 +215,12 @@ impl Schema {
         text(field, "VersionId")
     }
 
-    /// Whether a record holds the column names `Bucket` and `Key` where this schema has these columns.
+    /// Whether a record holds the column names `Bucket` and `Key` where this schema has these columns. A report's row has a status,
+    /// which tells it from one.
     pub(super) fn is_header<R: BufRead>(&self, record: &Records<R>) -> bool {
+        if self.columns.contains(&Column::TaskStatus) {
+            return false;
+        }
         let spells = |column: Column, name: &str| {
             self.position(column).is_some_and(|at| {
                 record
@@ -235,6 +270,14 @@ fn check_bucket(field: &[u8], bucket: &str) -> Result<(), Problem> {
         expected: bucket.to_owned(),
         found: excerpt(field),
     })
+}
+
+/// Whether a report's row is one that failed.
+fn check_failed(field: &[u8]) -> Result<(), Problem> {
+    if field == FAILED.as_bytes() {
+        return Ok(());
+    }
+    Err(Problem::TaskStatus(excerpt(field)))
 }
 
 fn text(field: &[u8], column: &'static str) -> Result<Option<String>, Problem> {

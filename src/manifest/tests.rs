@@ -60,7 +60,16 @@ fn parts(path: &Path, source: &Source) -> Vec<PathBuf> {
         Source::Inventory(inventory) => inventory
             .files
             .iter()
-            .map(|file| Inventory::find_local(path, &file.key).expect("beside it"))
+            .map(|file| source.find_local(path, &file.key).expect("beside it"))
+            .collect(),
+        Source::Report(report) => report
+            .files
+            .iter()
+            .map(|result| {
+                source
+                    .find_local(path, &result.file.key)
+                    .expect("beside it")
+            })
             .collect(),
     }
 }
@@ -396,7 +405,7 @@ fn a_bad_data_file_is_named_and_its_rows_do_not_count() {
     folder.write("0.csv", b"src,k,11\n");
     assert_eq!(
         message(&path),
-        "inv/data/0.csv: has 9 bytes, the inventory says 8; fetch it again"
+        "inv/data/0.csv: has 9 bytes, manifest.json says 8; fetch it again"
     );
 }
 
@@ -479,6 +488,104 @@ fn the_digest_pins_the_content_and_nothing_else() {
     );
 }
 
+/// A report with these result files, all of its facts true.
+fn report(folder: &Folder, files: &[(&str, &[u8])]) -> PathBuf {
+    let results: Vec<_> = files
+        .iter()
+        .enumerate()
+        .map(|(i, (status, content))| {
+            let name = format!("{i}.csv");
+            folder.write(&name, content);
+            serde_json::json!({
+                "TaskExecutionStatus": status, "Bucket": "arn:aws:s3:::reports",
+                "MD5Checksum": hash::hex(&Md5::digest(content)), "Key": format!("p/job-1/results/{name}"),
+            })
+        })
+        .collect();
+    let json = serde_json::json!({
+        "Format": "Report_CSV_20180820", "ReportCreationDate": "2024-04-22T01:11:06.000Z", "Results": results,
+        "ReportSchema": "Bucket, Key, VersionId, TaskStatus, ErrorCode, HTTPStatusCode, ResultMessage",
+    });
+    folder.write("manifest.json", json.to_string().as_bytes())
+}
+
+#[test]
+fn the_failed_rows_of_a_report_are_a_manifest() {
+    let folder = Folder::new();
+    let failed = b"src,a+b/%C3%A9,v1,failed,403,AccessDenied,\"Access \"\"Denied\"\", really\"\n\
+        src,plain,,failed,0,NoAnswer,\r\nsrc,null,null,failed,404,NoSuchVersion,\"two\nlines\"\n";
+    let done = b"src,done,,succeeded,200,,Successful\n";
+    let path = report(
+        &folder,
+        &[
+            ("succeeded", done),
+            ("failed", failed),
+            ("failed", b"src,more,,failed,500,X,\n"),
+        ],
+    );
+    let rows: Vec<_> = rows_of(&path)
+        .into_iter()
+        .map(|row| (row.key, row.version_id))
+        .collect();
+    let row = |key: &str, version: Option<&str>| (key.to_owned(), version.map(str::to_owned));
+    assert_eq!(
+        rows,
+        [
+            row("a b/é", Some("v1")),
+            row("plain", None),
+            row("null", Some("null")),
+            row("more", None),
+        ]
+    );
+    for none in [&[][..], &[("succeeded", &done[..])], &[("failed", b"")]] {
+        let prepared = prepare(&report(&folder, none)).expect("nothing is left to do");
+        assert_eq!((prepared.rows, prepared.bucket.as_str()), (0, ""));
+    }
+}
+
+#[test]
+fn a_bad_row_of_a_report_is_named() {
+    let folder = Folder::new();
+    let table: [(&[u8], &str); 6] = [
+        (
+            b"b,k,,failed,1,x,\nb,l,,succeeded,200,,Successful\n",
+            "p/job-1/results/0.csv:2: TaskStatus is \"succeeded\" in a file of failed rows",
+        ),
+        (
+            b"Bucket,Key,VersionId,TaskStatus,HTTPStatusCode,ErrorCode,ResultMessage\n",
+            "p/job-1/results/0.csv:1: TaskStatus is \"TaskStatus\"",
+        ),
+        (
+            b"b,k,,failed,1,x\n",
+            "p/job-1/results/0.csv:1: 6 columns where 7",
+        ),
+        (
+            b"b,%,,failed,1,x,\n",
+            "p/job-1/results/0.csv:1: bad percent-encoding",
+        ),
+        (
+            b"b,,,failed,1,x,\n",
+            "p/job-1/results/0.csv:1: the key is empty",
+        ),
+        (
+            b"b,k,,failed,1,x,\nc,k,,failed,1,x,\n",
+            "p/job-1/results/0.csv:2: bucket \"c\" where \"b\"",
+        ),
+    ];
+    for (content, expected) in table {
+        let error = prepare(&report(&folder, &[("failed", content)])).expect_err(expected);
+        assert_eq!(error.exit(), Exit::Usage);
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
+    let path = report(&folder, &[("failed", b"b,k,,failed,1,x,\n")]);
+    folder.write("0.csv", b"b,K,,failed,1,x,\n");
+    let error = prepare(&path).expect_err("another MD5").to_string();
+    assert!(
+        error.starts_with("p/job-1/results/0.csv: MD5 is "),
+        "{error}"
+    );
+}
+
 fn set_modified(path: &Path, seconds: u64) {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     let file = File::options()
@@ -486,6 +593,18 @@ fn set_modified(path: &Path, seconds: u64) {
         .open(path)
         .expect("it is there");
     file.set_modified(time).expect("a time");
+}
+
+/// Waits until what is written has another time than what was: file systems count in milliseconds.
+fn let_the_clock_tick(folder: &Folder) {
+    let written = || {
+        let path = folder.write("clock", b"");
+        Fingerprint::of(&fs::metadata(path).expect("written")).changed_nanos
+    };
+    let before = written();
+    while written() == before {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -501,7 +620,10 @@ fn a_changed_file_is_noticed_and_a_touched_one_is_not_minded() {
         assert_eq!(read(&path, &prepared).expect("the same bytes").len(), 2);
         assert!(verify_part(&path, &prepared.parts[0]).is_ok());
 
+        // With the old time: length and time alone would not tell.
+        let_the_clock_tick(&folder);
         fs::write(&path, b"b,k1\nb,k3\n").expect("written");
+        set_modified(&path, 1_000);
         let error = read(&path, &prepared).expect_err("changed");
         assert_eq!(error.exit(), Exit::State);
         assert!(
@@ -529,12 +651,21 @@ fn a_file_that_changes_while_it_is_read_is_noticed() {
         set_modified(&path, 1_000);
         let prepared = prepare(&path).expect("sound");
         let mut reader = RowReader::open(&path, &prepared, 0).expect("unchanged");
+        let_the_clock_tick(&folder);
         fs::write(&path, then).expect("written");
+        set_modified(&path, 1_000);
         let error = reader.by_ref().find_map(Result::err).expect(phrase);
         assert_eq!(error.exit(), Exit::State);
         assert!(error.to_string().contains(phrase), "{phrase}: {error}");
         assert!(reader.next().is_none(), "an error ends it");
     }
+    // Touched, or moved, it is still the same.
+    let path = folder.write("m.csv", b"b,k1\nb,k2\n");
+    let prepared = prepare(&path).expect("sound");
+    let reader = RowReader::open(&path, &prepared, 0).expect("unchanged");
+    set_modified(&path, 2_000);
+    let rows: Result<Vec<_>, _> = reader.collect();
+    assert_eq!(rows.expect("the same bytes").len(), 2);
 }
 
 #[test]

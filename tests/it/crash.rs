@@ -233,7 +233,7 @@ async fn a_state_of_another_job_is_5_and_the_job_it_belongs_to_still_continues()
         .args(&setup.arn);
     on_this_state(swapped)
         .expect(5)
-        .says(&["another manifest", "has changed"]);
+        .says(&["another manifest", "is not that of"]);
     assert_eq!(setup.copied(), copied, "something was changed");
 
     job.run().expect(0);
