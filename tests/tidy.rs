@@ -105,7 +105,10 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("crc_fast", &["local_s3"]),
     ("csv", &["manifest", "report"]),
     ("flate2", &["demo", "manifest"]),
-    ("futures", &["engine", "journal", "local_s3", "s3", "task"]),
+    (
+        "futures",
+        &["engine", "job", "journal", "local_s3", "s3", "task"],
+    ),
     ("governor", &["limiter"]),
     ("hmac", &["local_s3"]),
     ("http_body_util", &["local_s3"]),
