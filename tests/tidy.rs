@@ -91,10 +91,10 @@ const WIRING: &[(&str, &[&str])] = &[
 
 /// Dependencies, and the rooms that may name them. `*` is every room.
 const DEPENDENCIES: &[(&str, &[&str])] = &[
-    ("aes_gcm", &["local_s3"]),
     ("async_trait", &["journal", "local_s3"]),
     ("aws_config", &["s3"]),
     ("aws_credential_types", &["s3"]),
+    ("aws_lc_rs", &["local_s3"]),
     ("aws_sdk_s3", &["s3", "local_s3"]),
     ("aws_types", &["s3"]),
     ("base64", &["*"]),

@@ -1,13 +1,14 @@
 //! A 256-bit key, and the three things that are done with one: derive from it, wrap another key
 //! under it, and make a cipher of it.
+//!
+//! The cipher is AWS-LC's, which the HTTP client brings for TLS: its code is as fast in a debug build as in any other.
 
 use std::fmt;
 
-use aes_gcm::aead::{AeadInOut, KeyInit};
-use aes_gcm::{Aes256Gcm, Nonce};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit as _, Mac};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub(super) const KEY_BYTES: usize = 32;
 pub(super) const SALT_BYTES: usize = 32;
 /// Length of an AES-GCM tag, in bytes.
 pub(super) const TAG_BYTES: usize = 16;
+/// Length of an AES-GCM nonce, in bytes.
+pub(super) const NONCE_BYTES: usize = 12;
 /// A wrapped key: salt, the 32 sealed bytes, tag.
 const WRAPPED_BYTES: usize = SALT_BYTES + KEY_BYTES + TAG_BYTES;
 const WRAP_LABEL: &str = "reseal vault v1 wrap";
@@ -62,7 +65,7 @@ impl Secret {
     /// HMAC-SHA256 keyed with this key, over the label, a zero byte and the parts. Every caller's
     /// parts have fixed lengths, so that no two inputs run together.
     pub(super) fn mac(&self, label: &str, parts: &[&[u8]]) -> Hmac<Sha256> {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.expose())
+        let mut mac = <Hmac<Sha256>>::new_from_slice(self.expose())
             .expect("HMAC takes keys of every length");
         mac.update(label.as_bytes());
         mac.update(&[0]);
@@ -81,8 +84,41 @@ impl Secret {
         Secret(key)
     }
 
-    pub(super) fn cipher(&self) -> Aes256Gcm {
-        Aes256Gcm::new(self.expose().into())
+    pub(super) fn cipher(&self) -> Cipher {
+        let key = UnboundKey::new(&AES_256_GCM, self.expose()).expect("it has 32 bytes");
+        Cipher(LessSafeKey::new(key))
+    }
+}
+
+/// AES-256-GCM under one key. Whoever seals sees to it that no nonce comes twice; the vault's docs tell how.
+pub(super) struct Cipher(LessSafeKey);
+
+/// What was to be opened did not authenticate.
+pub(super) struct NotAuthentic;
+
+impl Cipher {
+    /// Seals in place, and appends the tag.
+    pub(super) fn seal(&self, nonce: [u8; NONCE_BYTES], aad: &[u8], bytes: &mut Vec<u8>) {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), bytes)
+            .expect("what the vault seals at a time is far below what AES-GCM does");
+        bytes.extend_from_slice(tag.as_ref());
+    }
+
+    /// Opens in place, and takes the tag off. After an error the bytes mean nothing.
+    pub(super) fn open(
+        &self,
+        nonce: [u8; NONCE_BYTES],
+        aad: &[u8],
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), NotAuthentic> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let opened = self.0.open_in_place(nonce, Aad::from(aad), bytes);
+        let plain = opened.map_err(|_| NotAuthentic)?.len();
+        bytes.truncate(plain);
+        Ok(())
     }
 }
 
@@ -134,36 +170,25 @@ pub(super) struct Wrapped([u8; WRAPPED_BYTES]);
 
 impl Wrapped {
     pub(super) fn wrap(under: &Secret, key: &Secret, aad: &[u8]) -> Result<Wrapped, VaultError> {
+        let salt = random_bytes::<SALT_BYTES>()?;
+        // Room for the tag: a Vec that grew would leave the key behind.
+        let mut sealed = Vec::with_capacity(KEY_BYTES + TAG_BYTES);
+        sealed.extend_from_slice(key.expose());
+        let cipher = under.derive(WRAP_LABEL, &[&salt]).cipher();
+        cipher.seal([0; NONCE_BYTES], aad, &mut sealed);
         let mut bytes = [0; WRAPPED_BYTES];
-        let (salt, sealed) = bytes.split_at_mut(SALT_BYTES);
-        let (body, tag) = sealed.split_at_mut(KEY_BYTES);
-        salt.copy_from_slice(&random_bytes::<SALT_BYTES>()?);
-        body.copy_from_slice(key.expose());
-        let made = under
-            .derive(WRAP_LABEL, &[salt])
-            .cipher()
-            .encrypt_inout_detached(&Nonce::default(), aad, body.into())
-            .expect("32 bytes are far below what AES-GCM seals");
-        tag.copy_from_slice(&made);
+        bytes[..SALT_BYTES].copy_from_slice(&salt);
+        bytes[SALT_BYTES..].copy_from_slice(&sealed);
         Ok(Wrapped(bytes))
     }
 
     /// `None` when the wrapping key or the associated data is another one, or a bit has changed.
     pub(super) fn unwrap(&self, under: &Secret, aad: &[u8]) -> Option<Secret> {
         let (salt, sealed) = self.0.split_at(SALT_BYTES);
-        let (body, tag) = sealed.split_at(KEY_BYTES);
-        let mut key = Secret::from_slice(body)?;
-        under
-            .derive(WRAP_LABEL, &[salt])
-            .cipher()
-            .decrypt_inout_detached(
-                &Nonce::default(),
-                aad,
-                key.0.as_mut_slice().into(),
-                tag.try_into().ok()?,
-            )
-            .ok()?;
-        Some(key)
+        let mut key = Zeroizing::new(sealed.to_vec());
+        let cipher = under.derive(WRAP_LABEL, &[salt]).cipher();
+        cipher.open([0; NONCE_BYTES], aad, &mut key).ok()?;
+        Secret::from_slice(&key)
     }
 }
 

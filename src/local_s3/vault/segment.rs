@@ -1,10 +1,7 @@
 //! The format of a segment, shared by its writer and its reader. The module docs of the vault tell why.
 
-use aes_gcm::aead::{AeadInOut, array::Array};
-use aes_gcm::{Aes256Gcm, Nonce};
-
 use super::envelope::DataKeys;
-use super::secret::{SALT_BYTES, Secret, TAG_BYTES};
+use super::secret::{Cipher, NONCE_BYTES, NotAuthentic, SALT_BYTES, Secret, TAG_BYTES};
 
 mod reader;
 #[cfg(test)]
@@ -58,12 +55,9 @@ fn file_bytes(plain_len: u64, layers: u8) -> Option<u64> {
 
 /// The ciphers of one segment file, the inner layer first.
 struct FrameCipher {
-    layers: Vec<Aes256Gcm>,
+    layers: Vec<Cipher>,
     segment: u32,
 }
-
-/// A frame did not authenticate.
-struct NotAuthentic;
 
 impl FrameCipher {
     /// Keys are derived from the whole header and the segment's number: change either and nothing opens.
@@ -83,9 +77,7 @@ impl FrameCipher {
     fn seal(&self, frame: u32, last: bool, bytes: &mut Vec<u8>) {
         let (nonce, aad) = (nonce(frame), self.aad(frame, last));
         for layer in &self.layers {
-            layer
-                .encrypt_in_place(&nonce, &aad, bytes)
-                .expect("a frame is far below what AES-GCM seals, and a Vec grows");
+            layer.seal(nonce, &aad, bytes);
         }
     }
 
@@ -93,9 +85,7 @@ impl FrameCipher {
     fn open(&self, frame: u32, last: bool, bytes: &mut Vec<u8>) -> Result<(), NotAuthentic> {
         let (nonce, aad) = (nonce(frame), self.aad(frame, last));
         for layer in self.layers.iter().rev() {
-            layer
-                .decrypt_in_place(&nonce, &aad, bytes)
-                .map_err(|_| NotAuthentic)?;
+            layer.open(nonce, &aad, bytes)?;
         }
         Ok(())
     }
@@ -110,8 +100,8 @@ impl FrameCipher {
 }
 
 /// The frame's number: unique, because the key belongs to this one file.
-fn nonce(frame: u32) -> Nonce<aes_gcm::aead::consts::U12> {
-    let mut nonce = [0; 12];
+fn nonce(frame: u32) -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
     nonce[8..].copy_from_slice(&frame.to_be_bytes());
-    Array(nonce)
+    nonce
 }
