@@ -65,8 +65,8 @@ impl Secret {
     /// HMAC-SHA256 keyed with this key, over the label, a zero byte and the parts. Every caller's
     /// parts have fixed lengths, so that no two inputs run together.
     pub(super) fn mac(&self, label: &str, parts: &[&[u8]]) -> Hmac<Sha256> {
-        let mut mac = <Hmac<Sha256>>::new_from_slice(self.expose())
-            .expect("HMAC takes keys of every length");
+        let mut mac =
+            <Hmac<Sha256>>::new_from_slice(self.expose()).expect("HMAC takes keys of every length");
         mac.update(label.as_bytes());
         mac.update(&[0]);
         for part in parts {
