@@ -11,7 +11,7 @@ pub enum Exit {
     Usage,
     /// Complete, but some rows failed: the report names them.
     RowsFailed,
-    /// The job failed: the failure threshold was crossed, or a fault was met that would fail every object.
+    /// The job failed: the failure threshold was crossed, a row failed as none may, or a fault was met that would fail every object.
     JobFailed,
     /// The state belongs to another job, is damaged, or another runner has it.
     State,

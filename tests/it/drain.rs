@@ -92,46 +92,46 @@ async fn before_the_first_row_a_silent_store_holds_nobody_up() {
     terminated(child, Duration::ZERO).says(&["interrupted while preparing"]);
 }
 
-/// A pipe that nobody writes to, where the state should be.
+/// A pipe that nobody writes to in place of a file that is read where nothing else can happen meanwhile.
 #[tokio::test]
 async fn what_can_not_be_stopped_does_not_hold_up_the_end() {
     let setup = Setup::with_objects(1).await;
     let job = setup.job().args("--drain-timeout 500ms");
-    job.write("state/lock", "");
-    let pipe = job.state().join("job.json");
+    let pipe = job.path("aws-config");
     let made = Command::new("mkfifo").arg(&pipe).status();
     assert!(made.expect("mkfifo").success());
+    let job = job.env("AWS_CONFIG_FILE", &pipe.display().to_string());
     let mut child = job.command().spawn().expect("it starts");
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(500) {
         assert_eq!(child.try_wait().expect("asked"), None, "the pipe is read");
         std::thread::sleep(Duration::from_millis(20));
     }
-    terminated(child, Duration::ZERO).says(&["error: ", "hint: "]);
+    terminated(child, DRAIN / 4).says(&["still has not answered", "hint: "]);
 }
 
 #[tokio::test]
 async fn a_run_that_has_no_more_time_drains_and_the_same_command_continues() {
     let setup = Setup::with_objects(60).await;
-    let job = setup.job().args("--rate 20 --max-duration 1s");
+    let job = setup.job().args("--rate 12 --max-duration 2s");
     let begun = Instant::now();
     let run = job.run().expect(75);
     assert!(begun.elapsed() < DRAIN + SLACK, "{:?}", begun.elapsed());
     let run = run.says(&["rows are admitted until", "(--max-duration is over)"]);
     let first = run.count("succeeded");
-    assert!((1..60).contains(&first), "{first}");
+    assert!(first < 60, "{first}");
     assert!(!job.path("report").exists());
 
     // The earlier of both.
-    let soon = SystemTime::now() + Duration::from_millis(1_500);
+    let soon = SystemTime::now() + Duration::from_millis(2_500);
     let soon = jiff::Timestamp::try_from(soon)
         .expect("in range")
         .to_string();
     let job = setup.target(job.without_args());
-    let job = job.args("--rate 10 --max-duration 1h --until").args(&soon);
+    let job = job.args("--rate 8 --max-duration 1h --until").args(&soon);
     let run = job.run().expect(75).says(&["the time of --until has come"]);
     assert_eq!(run.count("already_settled"), first);
-    assert!((first + 1..60).contains(&run.count("succeeded")));
+    assert!((first..60).contains(&run.count("succeeded")));
 
     // What is over by now is no time to run until.
     job.run().expect(2).says(&["--until", "is over", "hint: "]);
