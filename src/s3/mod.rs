@@ -9,11 +9,11 @@
 //! - `read`, `scratch`: bytes back, and objects to try things on.
 //! - `bucket`: what is true of a whole bucket.
 //! - `transfer`: whole objects to and from local files.
-//! - `bytes`: objects of a program's own, in memory.
+//! - `small`: objects of a program's own, in memory.
 //! - `request`, `headers`, `error`: what requests have in common; answers that the SDK would stumble over; errors.
 
 mod bucket;
-mod bytes;
+
 mod copy;
 mod error;
 mod headers;
@@ -23,6 +23,7 @@ mod properties;
 mod read;
 mod request;
 mod scratch;
+mod small;
 mod transfer;
 mod update;
 mod versions;
@@ -45,12 +46,12 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 
-pub use bytes::{Listed, Page, PutBytes, TOO_LARGE};
 pub use copy::{Carry, Copy, Destination, Directive, SourceCondition, Written};
 pub use look::Ask;
 pub use multipart::{Complete, CopyPart, Create, Part, PartsPage, Upload};
 pub use read::ReadBack;
 pub use scratch::Put;
+pub use small::{Listed, Page, PutBytes, TOO_LARGE};
 pub use transfer::{Fetched, UPLOAD_PART_BYTES};
 pub use versions::{TOO_MANY_VERSIONS, VERSIONS_MAX, Version};
 

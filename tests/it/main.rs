@@ -23,5 +23,6 @@ mod probe;
 mod readme;
 mod requests;
 mod requests_each;
+mod state_s3;
 mod support;
 mod versions;

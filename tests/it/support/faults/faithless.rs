@@ -3,12 +3,15 @@
 //! A request cannot be changed on its way: it is signed. So the proxy answers in the store's place, or changes the store's
 //! answer, or acts with a client of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::operation::copy_object::CopyObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTimeFormat};
+
+use tokio::sync::watch;
 
 use super::Weather;
 use super::message::Message;
@@ -16,6 +19,9 @@ use crate::support::url_decode;
 
 /// Below this, reseal tries a store out.
 const SCRATCH: &str = ".reseal-scratch/";
+
+/// How long the first who makes an object waits for a second.
+const COMPANY_WAIT: Duration = Duration::from_millis(500);
 
 /// Headers of S3's own that the repeated copy has for itself.
 const NOT_REPEATED: [&str; 5] = [
@@ -41,6 +47,8 @@ pub struct Faithless {
     weather: Weather,
     client: Option<Client>,
     rewrites: Mutex<Rewrites>,
+    /// How many make an object, by bucket and key. Once they are two nobody is taken away.
+    makers: watch::Sender<BTreeMap<(String, String), u64>>,
 }
 
 #[derive(Default)]
@@ -54,7 +62,10 @@ impl Faithless {
     pub fn new(weather: Weather, client: Option<Client>) -> Self {
         let acts = matches!(
             weather,
-            Weather::OverwritesOnUpdate | Weather::IgnoresDestination
+            Weather::OverwritesOnUpdate
+                | Weather::IgnoresDestination
+                | Weather::IgnoresIfNoneMatch
+                | Weather::LetsAllWin
         );
         assert!(
             client.is_some() || !acts,
@@ -64,6 +75,7 @@ impl Faithless {
             weather,
             client,
             rewrites: Mutex::default(),
+            makers: watch::Sender::default(),
         }
     }
 
@@ -80,12 +92,18 @@ impl Faithless {
         let operation = request.operation();
         let updates = operation == "UpdateObjectEncryption";
         let is_head = request.method() == "HEAD";
+        let creates = operation == "PutObject" && request.header("if-none-match").is_some();
         match self.weather {
             Weather::RefusesSelfCopy if is_plain_self_copy(request) => {
                 Some(Message::error(400, "InvalidRequest", false))
             }
             Weather::NoUpdate if updates => Some(Message::error(501, "NotImplemented", false)),
             Weather::OverwritesOnUpdate if updates => Some(self.overwrite(request).await),
+            Weather::NoIfNoneMatch if creates => Some(Message::error(501, "NotImplemented", false)),
+            Weather::IgnoresIfNoneMatch if creates => Some(self.overwrite(request).await),
+            Weather::LetsAllWin if creates && self.has_company(request).await => {
+                Some(self.overwrite(request).await)
+            }
             Weather::Forbids(operations) if operations.contains(&operation.as_str()) => {
                 Some(Message::error(403, "AccessDenied", is_head))
             }
@@ -151,8 +169,26 @@ impl Faithless {
         let (bucket, key) = decoded(request);
         let put = self.client().put_object().bucket(bucket).key(key);
         let put = put.body(ByteStream::from(request.body.clone()));
-        put.send().await.expect("the store takes an object");
-        Message::answer(200, &[], "", false)
+        let put = put.send().await.expect("the store takes an object");
+        let etag = put.e_tag().expect("an ETag");
+        Message::answer(200, &[("etag", etag)], "", false)
+    }
+
+    /// Whether somebody else makes the same object at the same time.
+    async fn has_company(&self, request: &Message) -> bool {
+        let place = decoded(request);
+        self.makers.send_modify(|makers| {
+            *makers.entry(place.clone()).or_default() += 1;
+        });
+        let mut makers = self.makers.subscribe();
+        let company = makers.wait_for(|makers| makers.get(&place).is_some_and(|n| *n > 1));
+        let has_company = tokio::time::timeout(COMPANY_WAIT, company).await.is_ok();
+        if !has_company {
+            self.makers.send_modify(|makers| {
+                makers.remove(&place);
+            });
+        }
+        has_company
     }
 
     /// Does a copy without its conditions on the destination; `None` when the store refuses it even so.

@@ -89,6 +89,13 @@ pub enum Weather {
     NoUpdate,
     /// A copy is done whatever `If-Match` and `If-None-Match` say of its destination.
     IgnoresDestination,
+    /// `If-None-Match` on a PutObject is taken for nothing.
+    IgnoresIfNoneMatch,
+    /// As Garage does: of many who make one object at once all are told that they did, though the second of two that come one after
+    /// the other is refused.
+    LetsAllWin,
+    /// `If-None-Match` on a PutObject is not implemented.
+    NoIfNoneMatch,
     /// These operations, by their names in the API, are not allowed.
     Forbids(&'static [&'static str]),
 }
