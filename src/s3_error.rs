@@ -18,6 +18,12 @@ pub const NOT_SENT: &str = "RequestNotSent";
 /// Code of a request for which there were no credentials for the moment: whoever gives them did not answer. Ours.
 pub const CREDENTIALS_UNAVAILABLE: &str = "CredentialsUnavailable";
 
+/// Code of a request that was never sent, because no connection came up: refused, no such host, time-out. Ours.
+pub const NO_CONNECTION: &str = "NoConnection";
+
+/// Code of what was waited for in vain. Ours.
+pub const STALLED: &str = "Stalled";
+
 /// Code of a look at a delete marker: S3 answers 404 and says in a header why. Ours.
 pub const DELETE_MARKER: &str = "DeleteMarker";
 
@@ -77,6 +83,11 @@ impl S3Error {
         }
     }
 
+    /// Whether it is the credentials that are refused, or the time that they are used at: nothing was done.
+    pub fn is_of_credentials(&self) -> bool {
+        is_credentials_code(&self.code)
+    }
+
     /// As the failure of a row.
     pub fn to_failure(&self) -> Failure {
         Failure {
@@ -101,6 +112,23 @@ impl fmt::Display for S3Error {
 }
 
 impl std::error::Error for S3Error {}
+
+/// Codes with which stores refuse whoever asks, whatever is asked for.
+/// Source: S3 API Reference, "Error responses"; `InvalidTokenId` is MinIO's `InvalidToken`, `ExpiredTokenException` STS'.
+pub fn is_credentials_code(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken"
+            | "ExpiredTokenException"
+            | "InvalidAccessKeyId"
+            | "InvalidSecurity"
+            | "InvalidToken"
+            | "InvalidTokenId"
+            | "RequestTimeTooSkewed"
+            | "SignatureDoesNotMatch"
+            | "TokenRefreshRequired"
+    )
+}
 
 /// Codes with which stores ask for fewer requests.
 /// Source: AWS SDK reference, "Retry behavior", throttling error codes; 503 without a code is not among them.

@@ -96,6 +96,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("aws_credential_types", &["s3"]),
     ("aws_lc_rs", &["local_s3"]),
     ("aws_sdk_s3", &["s3", "local_s3"]),
+    ("aws_smithy_types", &["s3"]),
     ("aws_types", &["s3"]),
     ("base64", &["*"]),
     ("bytes", &["local_s3"]),

@@ -9,8 +9,14 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use crate::s3_error::{
-    CREDENTIALS_UNAVAILABLE, DELETE_MARKER, NO_ANSWER, NOT_SENT, S3Error, UNREADABLE_ANSWER,
+    CREDENTIALS_UNAVAILABLE, DELETE_MARKER, NO_ANSWER, NO_CONNECTION, NOT_SENT, S3Error,
+    UNREADABLE_ANSWER,
 };
+
+/// How hyper's client calls an error of a connection that did not come up: refused, no such host, time-out, no TLS. Its type is not
+/// within reach. Source: hyper-util 0.1, `client::legacy::Error`; where it is put otherwise, the error counts as one of a request
+/// that may have been sent, which is looked after.
+const CONNECT_ERROR: &str = "client error (Connect)";
 
 /// Most links of an error's chain of causes that are told.
 const CAUSES_MAX: usize = 8;
@@ -48,7 +54,10 @@ where
             (NOT_SENT.to_owned(), causes(&error))
         }
         SdkError::DispatchFailure(_) => (
-            code_of_credentials(&error).unwrap_or(NO_ANSWER).to_owned(),
+            code_of_credentials(&error)
+                .or_else(|| code_of_connection(&error))
+                .unwrap_or(NO_ANSWER)
+                .to_owned(),
             causes(&error),
         ),
         _ => (NO_ANSWER.to_owned(), causes(&error)),
@@ -69,18 +78,30 @@ where
 
 /// Our code for credentials that can't be had. They fail like a connection that can't be had; only the cause tells.
 fn code_of_credentials(error: &(dyn Error + 'static)) -> Option<&'static str> {
-    let mut cause = Some(error);
-    for _ in 0..CAUSES_MAX {
-        let link = cause?;
-        match link.downcast_ref() {
-            Some(CredentialsError::ProviderError(_) | CredentialsError::ProviderTimedOut(_)) => {
-                return Some(CREDENTIALS_UNAVAILABLE);
-            }
-            Some(_) => return Some(NOT_SENT),
-            None => cause = link.source(),
+    links(error).find_map(|link| match link.downcast_ref()? {
+        CredentialsError::ProviderError(_) | CredentialsError::ProviderTimedOut(_) => {
+            Some(CREDENTIALS_UNAVAILABLE)
         }
-    }
-    None
+        _ => Some(NOT_SENT),
+    })
+}
+
+/// Our code for a connection that did not come up: nothing was sent over it.
+fn code_of_connection(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    links(error)
+        .any(|link| link.to_string() == CONNECT_ERROR)
+        .then_some(NO_CONNECTION)
+}
+
+/// An error and its causes, as far as they are told.
+fn links<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let link = next?;
+        next = link.source();
+        Some(link)
+    })
+    .take(CAUSES_MAX)
 }
 
 /// Answers without a body (HEAD's, a proxy's) name no code: S3's usual one for the status stands in.
@@ -108,11 +129,9 @@ fn code_of_status(operation: &str, status: u16) -> &'static str {
 }
 
 /// The chain of causes as one line; links that repeat the one before are left out.
-fn causes(error: &(dyn Error + 'static)) -> String {
+pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
-    let mut cause = Some(error);
-    for _ in 0..CAUSES_MAX {
-        let Some(link) = cause else { break };
+    for link in links(error) {
         let said = link.to_string();
         if !text.contains(&said) {
             if !text.is_empty() {
@@ -120,7 +139,6 @@ fn causes(error: &(dyn Error + 'static)) -> String {
             }
             let _ = write!(text, "{said}");
         }
-        cause = link.source();
     }
     text
 }

@@ -10,11 +10,12 @@
 //! - `bucket`: what is true of a whole bucket.
 //! - `transfer`: whole objects to and from local files.
 //! - `small`: objects of a program's own, in memory.
+//! - `credentials`: who we are to the store, renewed in time.
 //! - `request`, `headers`, `error`: what requests have in common; answers that the SDK would stumble over; errors.
 
 mod bucket;
-
 mod copy;
+mod credentials;
 mod error;
 mod headers;
 mod look;
@@ -30,6 +31,7 @@ mod versions;
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -37,14 +39,17 @@ use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
-    AppName, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
-    retry::RetryConfig, timeout::TimeoutConfig,
+    AppName, IdentityCache, RequestChecksumCalculation, ResponseChecksumValidation,
+    StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
+
+use credentials::{Renewing, TellRefused};
 
 pub use copy::{Carry, Copy, Destination, Directive, SourceCondition, Written};
 pub use look::Ask;
@@ -142,7 +147,16 @@ impl S3 {
             .region()
             .cloned()
             .unwrap_or(Region::from_static(REGION_DEFAULT));
-        let config = aws_sdk_s3::config::Builder::from(&shared)
+        let mut config = aws_sdk_s3::config::Builder::from(&shared);
+        if connection.credentials.is_none() {
+            let renewing = Arc::new(of_the_chain(connection.profile.clone(), region.clone()));
+            let provider: Arc<dyn ProvideCredentials> = renewing.clone();
+            config = config
+                .credentials_provider(provider)
+                .identity_cache(IdentityCache::no_cache())
+                .interceptor(TellRefused(renewing));
+        }
+        let config = config
             .region(region)
             .force_path_style(connection.path_style)
             // Compatible stores refuse checksums that they don't know; what needs one asks for it.
@@ -172,6 +186,22 @@ impl S3 {
             .iter()
             .any(|suffix| host.ends_with(suffix))
     }
+}
+
+/// Credentials of the SDK's default chain, which is built anew for each fetch: it keeps what it has read of AWS's files.
+fn of_the_chain(profile: Option<String>, region: Region) -> Renewing {
+    Renewing::new(Box::new(move || {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region.clone());
+        if let Some(profile) = &profile {
+            loader = loader.profile_name(profile);
+        }
+        Box::pin(async move {
+            let nobody = || CredentialsError::not_loaded("there is no chain of credentials");
+            let shared = loader.load().await;
+            let chain = shared.credentials_provider().ok_or_else(nobody)?;
+            chain.provide_credentials().await
+        })
+    }))
 }
 
 /// The endpoint that AWS's variables and files name for S3 alone, found as the SDK's client finds it.
