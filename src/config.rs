@@ -45,6 +45,8 @@ pub struct JobConfig {
     pub trust: Trust,
     /// Writes per second.
     pub rate: Option<NonZeroU32>,
+    /// How long it is waited while nothing goes on; zero is not at all.
+    pub max_stall: Duration,
     /// Where Prometheus may ask.
     pub metrics_listen: Option<SocketAddr>,
     /// How long Prometheus may still ask after the end.

@@ -121,6 +121,7 @@ pub async fn run(
         trust: Trust::default(),
         rate: None,
         metrics_listen: None,
+        max_stall: std::time::Duration::ZERO,
         metrics_linger: std::time::Duration::ZERO,
     };
     let done = job::run(config, progress, shutdown).await?;

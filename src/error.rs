@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::journal::StateError;
 use crate::manifest::ManifestError;
 use crate::probe::{ProbeError, Reason};
-use crate::s3_error::{CREDENTIALS_UNAVAILABLE, NOT_SENT, S3Error};
+use crate::s3_error::{CREDENTIALS_UNAVAILABLE, NOT_SENT, S3Error, STALLED};
 
 /// Why a command ended without doing its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,10 +99,12 @@ impl From<S3Error> for Error {
                  instance or pod role)",
             ),
             "NoSuchBucket" => Some("check the bucket in the manifest, --endpoint-url and --region"),
-            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" => {
-                Some("check the credentials")
-            }
-            "ExpiredToken" | "TokenRefreshRequired" => {
+            "InvalidAccessKeyId"
+            | "InvalidSecurity"
+            | "InvalidToken"
+            | "InvalidTokenId"
+            | "SignatureDoesNotMatch" => Some("check the credentials"),
+            "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
                 Some("renew the credentials; the same command continues where it stopped")
             }
             "PermanentRedirect"
@@ -119,6 +121,10 @@ impl From<S3Error> for Error {
             ),
             _ => None,
         };
+        if error.code == STALLED {
+            return Self::new(Exit::Internal, error.message)
+                .hint("the same command continues; --max-stall says how long a run waits");
+        }
         if error.code == CREDENTIALS_UNAVAILABLE {
             return Self::new(
                 Exit::Internal,

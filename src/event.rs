@@ -229,6 +229,16 @@ pub enum Event<'a> {
         /// Tasks in flight.
         in_flight: usize,
     },
+    /// Nothing goes on, and that is waited for. There may be several at once: credentials, a store, the place of the state.
+    StallBegan {
+        /// What is the matter: untrusted text.
+        why: &'a str,
+    },
+    /// One of those stalls is over. A run may end without.
+    StallEnded {
+        /// How long it has taken.
+        lasted: Duration,
+    },
     /// A second has passed, whatever else has happened.
     Heartbeat,
     /// Something that the operator should know of; the run goes on.

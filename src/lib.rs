@@ -31,6 +31,7 @@
 //! | *Mechanisms*: each knows the nouns and one outside thing | |
 //! | [`s3`] | the store, over the AWS SDK |
 //! | [`limiter`] | the budget of writes |
+//! | [`stall`] | that nothing goes on for the moment, and what is waited for |
 //! | [`journal`] | the durable state of a job |
 //! | [`local_s3`] | the embedded S3 |
 //! | *Doing* | |
@@ -94,6 +95,7 @@ pub mod retry;
 pub mod s3;
 
 pub mod limiter;
+pub mod stall;
 
 pub mod journal;
 pub mod local_s3;

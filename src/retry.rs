@@ -10,7 +10,9 @@ use rand::{Rng, RngExt as _};
 
 use crate::encryption::{Encryption, Target};
 use crate::event::{ResponseClass, Throttler};
-use crate::s3_error::{EMPTY_ANSWER, NOT_SENT, S3Error};
+use crate::s3_error::{
+    CREDENTIALS_UNAVAILABLE, EMPTY_ANSWER, NO_CONNECTION, NOT_SENT, S3Error, is_credentials_code,
+};
 
 /// Most attempts of a row's requests that failed for reasons other than throttling. At 10 % failing answers one row in
 /// 10⁸ would exhaust them.
@@ -19,6 +21,8 @@ pub const FAULT_ATTEMPTS_MAX: u32 = 8;
 pub const THROTTLE_ATTEMPTS_MAX: u32 = 50;
 /// Most times that a row is planned anew because its object changed between the look and the rewrite.
 pub const CONFLICTS_MAX: u32 = 4;
+/// Most stalls that one row, or one transfer, waits out: a store that comes and goes so often is none to work with.
+pub const STALLS_MAX: u32 = 20;
 /// Ceiling of the first back-off; it doubles from there.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 /// Ceiling of every back-off. Source: the AWS SDKs' standard retry mode, 20 s.
@@ -36,6 +40,9 @@ pub enum Verdict {
     },
     /// It may have happened: look at the object first.
     LookFirst,
+    /// It did not happen, and nobody fares better for the moment: wait until that is over, and send the same request again. Where
+    /// it has never worked, it is wrong and not in trouble: see [`Verdict::without_waiting`].
+    Stall,
     /// The object is not what it was: look and plan anew.
     Conflict,
     /// This row fails.
@@ -44,11 +51,51 @@ pub enum Verdict {
     FailJob,
 }
 
+impl Verdict {
+    /// What is done where nobody waits for the end of a stall.
+    #[must_use]
+    pub fn without_waiting(self, error: &S3Error) -> Self {
+        match self {
+            Self::Stall if is_job_fault(&error.code) => Self::FailJob,
+            Self::Stall => Self::Again { throttled_by: None },
+            verdict => verdict,
+        }
+    }
+}
+
+/// Whether an error says that nobody can do anything for the moment: credentials that are refused or can't be had, a store to
+/// which there is no connection. The request was not carried out.
+fn is_stall(error: &S3Error) -> bool {
+    error.is_of_credentials()
+        || matches!(error.code.as_str(), NO_CONNECTION | CREDENTIALS_UNAVAILABLE)
+}
+
+/// Whether an error tells nothing but that the store, or the way there, is in trouble. Asking for fewer requests is none.
+pub fn is_trouble(error: &S3Error) -> bool {
+    matches!(
+        judge_look(error),
+        Verdict::Stall | Verdict::Again { throttled_by: None }
+    )
+}
+
+/// Whether an error shows a store that answers, and lets us in. A HEAD's refusal has no body, and so does not tell why.
+pub fn is_answer(error: &S3Error) -> bool {
+    !error.is_of_credentials()
+        && !error.operation.starts_with("Head")
+        && matches!(
+            error.class(),
+            ResponseClass::Throttled | ResponseClass::ClientError
+        )
+}
+
 /// Judges an error of a look.
 pub fn judge_look(error: &S3Error) -> Verdict {
     // The store does not know the question: whoever asks has to do without, which is no fault of the job.
     if error.http_status == 501 {
         return Verdict::FailRow;
+    }
+    if is_stall(error) {
+        return Verdict::Stall;
     }
     if is_job_fault(&error.code) {
         return Verdict::FailJob;
@@ -66,6 +113,9 @@ pub fn judge_look(error: &S3Error) -> Verdict {
 
 /// Judges an error of a rewrite of an object that was found under `source` and shall be under `target`.
 pub fn judge_rewrite(error: &S3Error, source: &Encryption, target: &Target) -> Verdict {
+    if is_stall(error) {
+        return Verdict::Stall;
+    }
     if is_job_fault(&error.code) {
         return Verdict::FailJob;
     }
@@ -144,25 +194,19 @@ fn judge_kms(error: &S3Error, source: &Encryption, target: &Target) -> Verdict {
 /// Faults of the account, the credentials, the bucket or the Region: no object would fare better.
 /// Source: S3 API Reference, "Error responses".
 fn is_job_fault(code: &str) -> bool {
-    matches!(
-        code,
-        "NoSuchBucket"
-            | "InvalidAccessKeyId"
-            | "SignatureDoesNotMatch"
-            | "ExpiredToken"
-            | "InvalidToken"
-            | "TokenRefreshRequired"
-            | "InvalidSecurity"
-            | "NotSignedUp"
-            | "AccountProblem"
-            | "AllAccessDisabled"
-            | "PermanentRedirect"
-            | "AuthorizationHeaderMalformed"
-            | "IllegalLocationConstraintException"
-            | "RequestTimeTooSkewed"
-            | "InvalidEncryptionAlgorithmError"
-            | NOT_SENT
-    )
+    is_credentials_code(code)
+        || matches!(
+            code,
+            "NoSuchBucket"
+                | "NotSignedUp"
+                | "AccountProblem"
+                | "AllAccessDisabled"
+                | "PermanentRedirect"
+                | "AuthorizationHeaderMalformed"
+                | "IllegalLocationConstraintException"
+                | "InvalidEncryptionAlgorithmError"
+                | NOT_SENT
+        )
 }
 
 /// KMS throttling reaches us as S3's own code; only the text tells it apart.
@@ -181,6 +225,7 @@ pub struct Attempts {
     faults: u32,
     throttles: u32,
     conflicts: u32,
+    stalls: u32,
 }
 
 impl Attempts {
@@ -199,6 +244,7 @@ impl Attempts {
                 (&mut self.faults, FAULT_ATTEMPTS_MAX)
             }
             Verdict::Conflict => (&mut self.conflicts, CONFLICTS_MAX),
+            Verdict::Stall => (&mut self.stalls, STALLS_MAX),
             Verdict::FailRow | Verdict::FailJob => return None,
         };
         *count += 1;
@@ -210,7 +256,12 @@ impl Attempts {
         })
     }
 
-    /// Attempts so far that failed.
+    /// Nobody fared better: what failed was not this row's fault.
+    pub fn forgive(&mut self) {
+        (self.faults, self.throttles) = (0, 0);
+    }
+
+    /// Attempts so far that failed; those that were not carried out because everything stood still don't count.
     pub fn count(&self) -> u32 {
         self.faults + self.throttles + self.conflicts
     }
@@ -294,7 +345,13 @@ mod tests {
             (403, "AccessDenied", "", Verdict::FailRow),
             (403, "InvalidObjectState", "", Verdict::FailRow),
             (404, "NoSuchBucket", "", Verdict::FailJob),
-            (403, "InvalidAccessKeyId", "", Verdict::FailJob),
+            (404, "PermanentRedirect", "", Verdict::FailJob),
+            (403, "InvalidAccessKeyId", "", Verdict::Stall),
+            (400, "ExpiredToken", "", Verdict::Stall),
+            (200, "ExpiredToken", "", Verdict::Stall),
+            (0, "NoConnection", "", Verdict::Stall),
+            (0, "CredentialsUnavailable", "", Verdict::Stall),
+            (0, "RequestNotSent", "", Verdict::FailJob),
         ] {
             let error = error(status, code, message);
             assert_eq!(
@@ -322,6 +379,8 @@ mod tests {
                 Verdict::Conflict,
             ),
             (404, "NoSuchBucket", Verdict::FailJob, Verdict::FailJob),
+            (400, "ExpiredToken", Verdict::Stall, Verdict::Stall),
+            (0, "NoConnection", Verdict::Stall, Verdict::Stall),
             (403, "AccessDenied", Verdict::FailRow, Verdict::FailRow),
             (400, "EntityTooSmall", Verdict::FailRow, Verdict::FailRow),
         ] {
@@ -342,6 +401,44 @@ mod tests {
         assert_eq!(judge_look(&unknown), Verdict::FailRow);
         let rewrite = judge_rewrite(&unknown, &Encryption::SseS3, &kms("k"));
         assert_eq!(rewrite, Verdict::FailRow);
+    }
+
+    #[test]
+    fn what_never_worked_is_not_waited_for() {
+        let again = Verdict::Again { throttled_by: None };
+        for (status, code, expected) in [
+            (400, "ExpiredToken", Verdict::FailJob),
+            (403, "SignatureDoesNotMatch", Verdict::FailJob),
+            (0, "NoConnection", again.clone()),
+            (0, "CredentialsUnavailable", again),
+            (0, "NoAnswer", Verdict::LookFirst),
+            (403, "AccessDenied", Verdict::FailRow),
+        ] {
+            let error = error(status, code, "");
+            let verdict = judge_rewrite(&error, &Encryption::SseS3, &kms("k"));
+            assert_eq!(verdict.without_waiting(&error), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_what_shows_that_the_store_answers_and_lets_us_in() {
+        for (status, code, trouble, answer) in [
+            (0, "NoAnswer", true, false),
+            (0, "NoConnection", true, false),
+            (0, "CredentialsUnavailable", true, false),
+            (400, "ExpiredToken", true, false),
+            (500, "InternalError", true, false),
+            (503, "ServiceUnavailable", true, false),
+            (503, "SlowDown", false, true),
+            (403, "AccessDenied", false, true),
+            (412, "PreconditionFailed", false, true),
+        ] {
+            let mut error = error(status, code, "");
+            assert_eq!(is_trouble(&error), trouble, "{code}");
+            assert_eq!(is_answer(&error), answer, "{code}");
+            error.operation = Operation::HeadObject.name();
+            assert!(!is_answer(&error), "{code}");
+        }
     }
 
     #[test]
@@ -396,6 +493,7 @@ mod tests {
                 THROTTLE_ATTEMPTS_MAX,
             ),
             (Verdict::Conflict, CONFLICTS_MAX),
+            (Verdict::Stall, STALLS_MAX),
         ] {
             let mut attempts = Attempts::default();
             let error = error(503, "SlowDown", "");

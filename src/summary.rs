@@ -57,6 +57,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Duration of this run, in seconds.
     pub elapsed_seconds: f64,
+    /// Time of it in which nothing went on, in seconds.
+    pub stalled_seconds: f64,
     /// Requests that this run sent again.
     pub retries: u64,
     /// Answers that asked this run for fewer requests.
@@ -84,10 +86,38 @@ pub struct Collector {
     total: u64,
     already_settled: u64,
     tally: Tally,
+    stalled: Stalled,
     retries: u64,
     throttles: u64,
     requests: BTreeMap<&'static str, u64>,
     findings: Vec<Finding>,
+}
+
+/// The time in which nothing went on: from the first of some stalls to the end of the last.
+#[derive(Debug, Default)]
+struct Stalled {
+    open: u32,
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl Stalled {
+    fn begin(&mut self) {
+        self.open += 1;
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn end(&mut self) {
+        self.open = self.open.saturating_sub(1);
+        if self.open == 0 {
+            self.before = self.so_far();
+            self.since = None;
+        }
+    }
+
+    fn so_far(&self) -> Duration {
+        self.before + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
 }
 
 impl Default for Collector {
@@ -104,6 +134,7 @@ impl Collector {
             total: 0,
             already_settled: 0,
             tally: Tally::default(),
+            stalled: Stalled::default(),
             retries: 0,
             throttles: 0,
             requests: BTreeMap::new(),
@@ -123,6 +154,8 @@ impl Collector {
             Event::Request { operation, .. } => {
                 *self.requests.entry(operation.name()).or_default() += 1;
             }
+            Event::StallBegan { .. } => self.stalled.begin(),
+            Event::StallEnded { .. } => self.stalled.end(),
             Event::Retried { .. } => self.retries += 1,
             Event::Throttled { .. } => self.throttles += 1,
             Event::Finding {
@@ -174,6 +207,7 @@ impl Collector {
             already_settled: self.already_settled,
             bytes: tally.bytes,
             elapsed_seconds: milliseconds(self.begun.elapsed()),
+            stalled_seconds: milliseconds(self.stalled.so_far()),
             retries: self.retries,
             throttles: self.throttles,
             requests: self.requests.clone(),
@@ -253,6 +287,10 @@ impl Summary {
             lines.push(("earlier runs", format!("{rows} of the settled rows")));
         }
         lines.push(("time", self.time()));
+        if self.stalled_seconds > 0.0 {
+            let stalled = Duration::from_secs_f64(self.stalled_seconds);
+            lines.push(("  stood still", human::duration(stalled)));
+        }
         let requests: u64 = self.requests.values().sum();
         lines.push(("requests", with_parts(requests, &self.requests, None)));
         if self.retries > 0 || self.throttles > 0 {
@@ -411,7 +449,7 @@ mod tests {
         let expected = serde_json::json!({
             "job_id": "f00d", "status": "interrupted", "target": "sse-kms", "total": 10,
             "succeeded": 3, "skipped": 1, "failed": 3, "already_settled": 3, "bytes": 3_000_000,
-            "elapsed_seconds": null, "retries": 1, "throttles": 1, "requests": {"CopyObject": 2},
+            "elapsed_seconds": null, "stalled_seconds": 0.0, "retries": 1, "throttles": 1, "requests": {"CopyObject": 2},
             "methods": {"copy": 3}, "skips": {"delete-marker": 1},
             "failures": {"AccessDenied": 2, "NoSuchKey": 1},
             "findings": [{"code": "replicas-stay", "level": "note", "message": "replicas keep theirs"}], "report": null,

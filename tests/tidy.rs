@@ -46,6 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // A state may be in S3.
     ("journal", &["retry", "s3"]),
     ("limiter", &[]),
+    ("stall", &["human", "retry"]),
     ("local_s3", &["manifest"]),
     // A part that failed on its way up is sent again where it is known that it may be.
     ("s3", &["retry"]),
@@ -58,7 +59,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("shutdown", &["human"]),
     (
         "task",
-        &["closure", "journal", "limiter", "plan", "retry", "s3"],
+        &[
+            "closure", "journal", "limiter", "plan", "retry", "s3", "stall",
+        ],
     ),
     // The only wiring point.
     ("job", &["*"]),

@@ -143,6 +143,7 @@ impl RunArgs {
             rewriting,
             trust: self.trust.trust(),
             rate: self.rate,
+            max_stall: self.limits.max_stall,
             metrics_listen: self.metrics_listen,
             metrics_linger: self.metrics_linger,
         })

@@ -23,6 +23,15 @@ pub struct LimitArgs {
         value_delimiter = ','
     )]
     pub stop_on: Vec<String>,
+    /// Wait so long for credentials to be renewed, or a store to come back, once it has worked; 0s doesn't wait.
+    #[arg(
+        long,
+        env = "RESEAL_MAX_STALL",
+        default_value = "15m",
+        value_name = "DURATION",
+        value_parser = humantime::parse_duration
+    )]
+    pub max_stall: Duration,
     /// From SIGTERM, SIGINT or the end of the run's time to the end of the process; what is in flight may end meanwhile.
     #[arg(
         long,

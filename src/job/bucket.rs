@@ -6,23 +6,28 @@ use crate::encryption::Target;
 use crate::retry::{self, Verdict};
 use crate::s3::S3;
 use crate::s3_error::{S3Error, UNREADABLE_ANSWER};
+use crate::stall::Stall;
 
 /// Asks the bucket everything: one question first, and then the others at once. A store that can't be reached, credentials that are wrong and a bucket that is not there
 /// show here, and not as a failure of every row.
 ///
 /// # Errors
 /// What every object would meet too.
-pub async fn ask(s3: &S3, bucket: &str) -> Result<BucketFacts, S3Error> {
+pub async fn ask(s3: &S3, stall: &Stall, bucket: &str) -> Result<BucketFacts, S3Error> {
     // Alone, so that a store that can't be reached has the attempts of one question.
-    let versioning = patiently(async || known(s3.versioning(bucket).await)).await?;
+    let versioning = patiently(stall, async || known(s3.versioning(bucket).await)).await?;
     let (acls, object_lock, default_encryption, website, replication, notifications, lifecycle) = tokio::try_join!(
-        patiently(async || known(s3.acls(bucket).await)),
-        patiently(async || known(s3.object_lock(bucket).await)),
-        patiently(async || known(s3.default_encryption(bucket).await)),
-        patiently(async || known(s3.website(bucket).await)),
-        patiently(async || known(or_absent(s3.replication(bucket).await))),
-        patiently(async || known(or_absent(s3.notifications(bucket).await))),
-        patiently(async || known(or_absent(s3.lifecycle(bucket).await))),
+        patiently(stall, async || known(s3.acls(bucket).await)),
+        patiently(stall, async || known(s3.object_lock(bucket).await)),
+        patiently(stall, async || known(s3.default_encryption(bucket).await)),
+        patiently(stall, async || known(s3.website(bucket).await)),
+        patiently(stall, async || known(or_absent(
+            s3.replication(bucket).await
+        ))),
+        patiently(stall, async || known(or_absent(
+            s3.notifications(bucket).await
+        ))),
+        patiently(stall, async || known(or_absent(s3.lifecycle(bucket).await))),
     )?;
     Ok(BucketFacts {
         name: bucket.to_owned(),
@@ -51,12 +56,15 @@ fn or_absent<T: Default>(answer: Result<T, S3Error>) -> Result<T, S3Error> {
 /// What every object would meet too: the key is disabled or unknown, nobody answers.
 pub async fn resolve_key(
     s3: &S3,
+    stall: &Stall,
     bucket: &str,
     target: &Target,
 ) -> Result<Option<String>, S3Error> {
-    let answer = patiently(async || match s3.resolve_kms_key(bucket, target).await {
-        Err(error) if error.code.starts_with("KMS.") => Ok(Err(error)),
-        answer => known(answer).map(|key| Ok(key.flatten())),
+    let answer = patiently(stall, async || {
+        match s3.resolve_kms_key(bucket, target).await {
+            Err(error) if error.code.starts_with("KMS.") => Ok(Err(error)),
+            answer => known(answer).map(|key| Ok(key.flatten())),
+        }
     });
     answer.await?
 }

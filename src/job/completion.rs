@@ -14,6 +14,7 @@ use crate::plan::NEEDS_RESTORE;
 use crate::report::{Destination, Report, ReportWriter, Scope};
 use crate::s3::S3;
 use crate::shard::Shard;
+use crate::stall::Stall;
 
 /// The folder in the state for a report that is uploaded, and for one that nobody wanted elsewhere.
 const FOLDER: &str = "report";
@@ -33,6 +34,7 @@ pub struct Written {
 /// The manifest or the journal can't be read, the report can't be written.
 pub async fn write(
     s3: &S3,
+    stall: &Stall,
     root: &StateRoot,
     state: &ShardState,
     job: &JobFile,
@@ -41,7 +43,7 @@ pub async fn write(
 ) -> Result<Written, Error> {
     let mut paths = Vec::new();
     for (index, part) in job.parts.iter().enumerate() {
-        paths.push(local_part(s3, part, index, state.folder()).await?);
+        paths.push(local_part(s3, stall, part, index, state.folder()).await?);
     }
     let (folder, destination) = match to {
         Some(Location::S3 { bucket, key }) => {
@@ -88,7 +90,7 @@ pub async fn write(
     let mut last = String::new();
     for file in &report.files {
         let key = format!("{prefix}{}", file.name);
-        patiently(|| s3.upload(&bucket, &key, &file.path))
+        patiently(stall, || s3.upload(&bucket, &key, &file.path))
             .await
             .map_err(|error| Error {
                 exit: Exit::Internal,

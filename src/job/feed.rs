@@ -13,6 +13,7 @@ use crate::journal::Replay;
 use crate::manifest::{Prepared, RowReader};
 use crate::object::ManifestEntry;
 use crate::s3::S3;
+use crate::stall::Stall;
 
 /// Rows that are handed over at once.
 const BATCH_ROWS: usize = 256;
@@ -20,11 +21,11 @@ const BATCH_ROWS: usize = 256;
 const BATCHES_MAX: usize = 16;
 
 /// Starts reading. The rows end with the first error, or when the receiver is dropped.
-pub fn start(s3: S3, state: &Path, job: Arc<JobFile>, before: Arc<Replay>) -> Rows {
+pub fn start(s3: S3, stall: Stall, state: &Path, job: Arc<JobFile>, before: Arc<Replay>) -> Rows {
     let (sender, rows) = mpsc::channel(BATCHES_MAX);
     let state = state.to_owned();
     tokio::spawn(async move {
-        if let Err(error) = read_all(&s3, &state, job, before, &sender).await {
+        if let Err(error) = read_all(&s3, &stall, &state, job, before, &sender).await {
             // The engine may be gone already; then nobody needs to know.
             let _ = sender.send(Err(error)).await;
         }
@@ -36,6 +37,7 @@ type Sender = mpsc::Sender<Result<Vec<ManifestEntry>, Error>>;
 
 async fn read_all(
     s3: &S3,
+    stall: &Stall,
     state: &Path,
     job: Arc<JobFile>,
     before: Arc<Replay>,
@@ -47,7 +49,7 @@ async fn read_all(
         if end <= first_needed || sender.is_closed() {
             continue;
         }
-        let path = local_part(s3, part, index, state).await?;
+        let path = local_part(s3, stall, part, index, state).await?;
         let (job, before, sender) = (Arc::clone(&job), Arc::clone(&before), sender.clone());
         blocking(move || read_part(&path, &job.prepared, index, &before, &sender)).await??;
     }

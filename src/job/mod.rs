@@ -43,6 +43,7 @@ use crate::report::Scope;
 use crate::s3::S3;
 use crate::s3_error::S3Error;
 use crate::shutdown::{self, Shutdown};
+use crate::stall::{Change, Stall, Watch};
 use crate::summary::{Collector, Summary};
 use crate::task::{Canary, Context, Learnt, Notes};
 
@@ -85,15 +86,20 @@ pub async fn run(
         collector: Collector::new(),
     });
     let emit = |event: Event<'_>| listeners.borrow_mut().on(&event);
+    let stall = Stall::new(config.max_stall);
+    let mut stalls = stall.watch();
     let run = Run {
         config: &config,
         s3: &s3,
         emit: &emit,
+        stall: &stall,
     };
 
-    let Opened { root, state, job } = with_heartbeat(run.open(&mut shutdown), &emit).await?;
+    let work = run.open(&mut shutdown);
+    let Opened { root, state, job } = with_heartbeat(work, &emit, &mut stalls).await?;
     let job = Arc::new(job);
-    let end = with_heartbeat(run.rewrite(&state, &job, &mut shutdown), &emit).await?;
+    let work = run.rewrite(&state, &job, &mut shutdown);
+    let end = with_heartbeat(work, &emit, &mut stalls).await?;
     let scope = match end {
         // What was rewritten before it has to be looked at too.
         End::CameBackWrong { .. } => Scope::All,
@@ -102,7 +108,8 @@ pub async fn run(
     let (mut exit, mut error) = judge(end, listeners.borrow().collector.tally().failed_total());
     let mut report = None;
     if exit != Exit::Interrupted {
-        match with_heartbeat(run.report(&root, &state, &job, scope, &mut shutdown), &emit).await {
+        let work = run.report(&root, &state, &job, scope, &mut shutdown);
+        match with_heartbeat(work, &emit, &mut stalls).await {
             Ok(written) => report = Some(written),
             // What made the job fail is the news then.
             Err(_) if error.is_some() => {}
@@ -144,6 +151,7 @@ struct Run<'a> {
     config: &'a JobConfig,
     s3: &'a S3,
     emit: &'a dyn Fn(Event<'_>),
+    stall: &'a Stall,
 }
 
 impl Run<'_> {
@@ -176,7 +184,7 @@ impl Run<'_> {
             Ok(End::Complete)
         } else {
             let asked = tokio::select! {
-                asked = bucket::ask(self.s3, &job.prepared.bucket) => asked.map_err(End::Fault),
+                asked = bucket::ask(self.s3, self.stall, &job.prepared.bucket) => asked.map_err(End::Fault),
                 _ = shutdown::asked(shutdown) => Err(End::Interrupted),
             };
             match asked.and_then(|facts| self.preflight(facts, job, &before)) {
@@ -355,9 +363,11 @@ impl Run<'_> {
             draining: watch::Sender::new(false),
             notes,
             canary: Canary::new(trusted.canary, before.tally.succeeded_total()),
+            stall: self.stall.clone(),
         };
         let rows = feed::start(
             self.s3.clone(),
+            self.stall.clone(),
             state.folder(),
             Arc::clone(job),
             Arc::clone(before),
@@ -398,7 +408,7 @@ impl Run<'_> {
         let told = match told {
             Some(arn) => Some(arn),
             None if wants_arn || kms.needs_resolving() => {
-                bucket::resolve_key(self.s3, bucket, &self.config.target).await?
+                bucket::resolve_key(self.s3, self.stall, bucket, &self.config.target).await?
             }
             None => return Ok(target),
         };
@@ -426,7 +436,7 @@ impl Run<'_> {
     ) -> Result<Written, Error> {
         let to = self.config.report.as_ref();
         tokio::select! {
-            written = completion::write(self.s3, root, state, job, scope, to) => written,
+            written = completion::write(self.s3, self.stall, root, state, job, scope, to) => written,
             () = shutdown::given_up(shutdown) => {
                 Err(Error::new(Exit::Interrupted, "interrupted before the report was written")
                     .hint("what is settled is kept; the same command writes the report"))
@@ -441,14 +451,22 @@ const STATE_STALL_MAX: Duration = Duration::from_secs(15 * 60);
 /// Between two events that say nothing but that time passes.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Does `work`, and lets the listeners know meanwhile that time passes, although nothing may happen.
-async fn with_heartbeat<T>(work: impl Future<Output = T>, emit: &dyn Fn(Event<'_>)) -> T {
+/// Does `work`, and lets the listeners know meanwhile that time passes, although nothing may happen, and why nothing does.
+async fn with_heartbeat<T>(
+    work: impl Future<Output = T>,
+    emit: &dyn Fn(Event<'_>),
+    stalls: &mut Watch,
+) -> T {
     let mut work = std::pin::pin!(work);
     let mut beats = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
             biased;
             result = &mut work => return result,
+            change = stalls.next() => match change {
+                Change::Began { why } => emit(Event::StallBegan { why: &why }),
+                Change::Ended { lasted } => emit(Event::StallEnded { lasted }),
+            },
             _ = beats.tick() => emit(Event::Heartbeat),
         }
     }

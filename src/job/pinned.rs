@@ -6,7 +6,7 @@
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::source::{PartSource, Unprepared, patiently, unreadable};
+use super::source::{PartSource, Unprepared, patiently, unbegun, unreadable};
 use super::spec::JobFile;
 use crate::config::Location;
 use crate::error::Error;
@@ -53,7 +53,7 @@ pub async fn are_unchanged(s3: &S3, manifest: &Location, job: &JobFile) -> Resul
                 key,
                 version_id: None,
             };
-            match patiently(|| s3.head(object, Ask::default())).await {
+            match patiently(&unbegun(), || s3.head(object, Ask::default())).await {
                 Ok(head) => Ok(head.etag == *etag),
                 // Inventories expire. What is gone is not another, and the state may have a copy.
                 Err(error) if error.http_status == 404 => Ok(true),

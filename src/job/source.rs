@@ -14,6 +14,7 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::config::Location;
 use crate::error::Error;
@@ -24,6 +25,7 @@ use crate::object::ObjectRef;
 use crate::retry::{self, Attempts, Verdict};
 use crate::s3::{Ask, S3};
 use crate::s3_error::S3Error;
+use crate::stall::{self, Stall};
 
 /// The folder in the state for what was fetched.
 const FOLDER: &str = "manifest";
@@ -78,7 +80,7 @@ pub async fn identify(s3: &S3, location: &Location) -> Result<ManifestSource, Er
                 key,
                 version_id: None,
             };
-            let head = patiently(|| s3.head(object, Ask::default()))
+            let head = patiently(&unbegun(), || s3.head(object, Ask::default()))
                 .await
                 .map_err(|error| unreadable(location, error))?;
             Some(head.etag)
@@ -157,7 +159,7 @@ pub async fn prepare(
                         Error::io(format!("cannot move {}", top.path.display()), &error)
                     })?;
                 } else {
-                    *etag = fetch(s3, bucket, key, None, &path).await?;
+                    *etag = fetch(s3, &unbegun(), bucket, key, None, &path).await?;
                 }
                 (path, Origin::Fetched)
             }
@@ -174,6 +176,7 @@ pub async fn prepare(
 /// It can't be had, or is not what was prepared any more.
 pub async fn local_part(
     s3: &S3,
+    stall: &Stall,
     part: &PartSource,
     index: usize,
     state: &Path,
@@ -186,7 +189,7 @@ pub async fn local_part(
             let path = part_path(&folder, index);
             if !path.exists() {
                 make_folder(&folder)?;
-                fetch(s3, bucket, key, Some(etag), &path).await?;
+                fetch(s3, stall, bucket, key, Some(etag), &path).await?;
             }
             Ok(path)
         }
@@ -301,7 +304,7 @@ async fn fetch_top(s3: &S3, location: &Location, folder: &Path) -> Result<Top, E
         }
         Location::S3 { bucket, key } => {
             let path = folder.join(TOP);
-            let etag = fetch(s3, bucket, key, None, &path).await?;
+            let etag = fetch(s3, &unbegun(), bucket, key, None, &path).await?;
             Ok(Top {
                 path,
                 source: PartSource::S3 {
@@ -336,7 +339,7 @@ async fn check_checksum(
                 return Ok(());
             };
             let path = folder.join("checksum");
-            match patiently(|| s3.fetch(bucket, &beside, None, &path)).await {
+            match patiently(&unbegun(), || s3.fetch(bucket, &beside, None, &path)).await {
                 Ok(_) => path,
                 // Whoever may not see it (403) need not: the data files have MD5s of their own.
                 Err(error) if matches!(error.http_status, 403 | 404) => return Ok(()),
@@ -443,6 +446,7 @@ async fn add_part(
 /// Fetches an object into `path`, whole or not at all; returns its ETag.
 async fn fetch(
     s3: &S3,
+    stall: &Stall,
     bucket: &str,
     key: &str,
     if_match: Option<&str>,
@@ -453,7 +457,7 @@ async fn fetch(
         key: key.to_owned(),
     };
     let partial = path.with_extension("partial");
-    let fetched = patiently(|| s3.fetch(bucket, key, if_match, &partial))
+    let fetched = patiently(stall, || s3.fetch(bucket, key, if_match, &partial))
         .await
         .map_err(|error| match error.http_status {
             412 => ManifestError::Changed {
@@ -467,21 +471,46 @@ async fn fetch(
     Ok(fetched.etag)
 }
 
-/// Sends a request until it is answered, within the bounds of [`Attempts`].
-pub(super) async fn patiently<T, F>(mut request: impl FnMut() -> F) -> Result<T, S3Error>
+/// Before a job has begun nothing is waited for: whoever has just typed the command looks on.
+pub(super) fn unbegun() -> Stall {
+    Stall::new(Duration::ZERO)
+}
+
+/// Sends a request until it is answered, within the bounds of [`Attempts`], and those of the stall where nothing goes on.
+pub(super) async fn patiently<T, F>(
+    stall: &Stall,
+    mut request: impl FnMut() -> F,
+) -> Result<T, S3Error>
 where
     F: Future<Output = Result<T, S3Error>>,
 {
     let mut attempts = Attempts::default();
     let mut rng = SmallRng::from_rng(&mut rand::rng());
+    let mut waiting_since = None;
     loop {
-        let error = match request().await {
+        let sent = Instant::now();
+        let answer = request().await;
+        stall.heard(sent, &answer);
+        let error = match answer {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
         let verdict = retry::judge_look(&error);
+        let is_waited_for = stall.may_wait() && retry::is_trouble(&error);
+        if is_waited_for && (verdict == Verdict::Stall || stall.is_on()) {
+            stall.begin(stall::why(&error));
+            let since = *waiting_since.get_or_insert(sent);
+            match stall.pause(&mut rng) {
+                // Others may fare better time and again.
+                Some(wait) if since.elapsed() < stall.max() => tokio::time::sleep(wait).await,
+                _ => return Err(stall.given_up(&error)),
+            }
+            continue;
+        }
+        let verdict = verdict.without_waiting(&error);
         match attempts.next(&verdict, &error, &mut rng) {
             Some(wait) if verdict != Verdict::FailRow => tokio::time::sleep(wait).await,
+            None if is_waited_for => stall.begin(stall::why(&error)),
             _ => return Err(error),
         }
     }

@@ -233,7 +233,7 @@ fn is_passing(error: &S3Error) -> bool {
     if error.code == TOO_LARGE {
         return false;
     }
-    match retry::judge_look(error) {
+    match retry::judge_look(error).without_waiting(error) {
         Verdict::Again { .. } => true,
         Verdict::FailJob => matches!(error.code.as_str(), "ExpiredToken" | "TokenRefreshRequired"),
         _ => matches!(

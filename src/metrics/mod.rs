@@ -37,6 +37,8 @@ pub struct Metrics {
     failures: Failures,
     pace: Pace,
     in_flight: u32,
+    /// Stalls that are not over.
+    stalls: u32,
     unfolded: u32,
 }
 
@@ -62,6 +64,7 @@ impl Metrics {
             failures: Failures::new(recorder),
             pace: Pace::default(),
             in_flight: 0,
+            stalls: 0,
             unfolded: 0,
         };
         metrics.gauge(&table::ETA, &[]).set(f64::NAN);
@@ -104,6 +107,8 @@ impl Metrics {
             Event::Throttled { by } => self.count(&table::THROTTLES, &[by.name()]),
             Event::Settled { outcome, .. } => self.settle(outcome, now),
             Event::Draining { .. } => self.enter(RunState::Draining),
+            Event::StallBegan { .. } => self.set_stalls(self.stalls + 1),
+            Event::StallEnded { .. } => self.set_stalls(self.stalls.saturating_sub(1)),
             Event::Heartbeat => {}
             Event::Warning { .. }
             | Event::Finding {
@@ -172,6 +177,7 @@ impl Metrics {
     fn finish(&mut self) {
         self.enter(RunState::Finished);
         self.set_in_flight(0);
+        self.set_stalls(0);
         if self.pace.remaining() > 0 {
             self.gauge(&table::ETA, &[]).set(f64::NAN);
         }
@@ -196,6 +202,12 @@ impl Metrics {
         self.in_flight = tasks;
         self.gauge(&table::TASKS_IN_FLIGHT, &[])
             .set(f64::from(tasks));
+    }
+
+    fn set_stalls(&mut self, stalls: u32) {
+        self.stalls = stalls;
+        self.gauge(&table::STALLED, &[])
+            .set(f64::from(stalls.min(1)));
     }
 
     fn observe(&mut self, operation: &'static str, elapsed: Duration) {

@@ -299,6 +299,13 @@ pub const TASKS_IN_FLIGHT: Metric = Metric::gauge(
     &[],
     "Tasks that were admitted and have not ended.",
 );
+/// Whether nothing goes on.
+pub const STALLED: Metric = Metric::gauge(
+    "reseal_stalled",
+    Unit::Count,
+    &[],
+    "1 while nothing goes on and that is waited for (credentials, the store), else 0; the log says what for.",
+);
 /// Rows checked while preparing.
 pub const ROWS_PREPARED: Metric = Metric::gauge(
     "reseal_rows_prepared",
@@ -371,8 +378,9 @@ pub const BUILD_INFO: Metric = Metric::gauge(
 );
 
 /// Every metric, in the order of the documents.
-pub const TABLE: [&Metric; 22] = [
+pub const TABLE: [&Metric; 23] = [
     &RUN_STATE,
+    &STALLED,
     &ROWS,
     &ROWS_SETTLED,
     &ROWS_REMAINING,

@@ -33,7 +33,7 @@ impl Patience {
         if !is_trouble(error) && self.attempts.count() + 1 >= TRIES_MAX {
             return None;
         }
-        let verdict = retry::judge_look(error);
+        let verdict = retry::judge_look(error).without_waiting(error);
         self.attempts.next(&verdict, error, &mut self.rng)
     }
 }
@@ -68,8 +68,8 @@ pub(super) fn refusal(error: S3Error) -> Result<S3Error, Reason> {
         "NotImplemented" | "InvalidEncryptionAlgorithmError"
     );
     // The only KMS key that a probe uses is the target's.
-    let of_the_job =
-        error.code.starts_with("KMS.") || retry::judge_look(&error) == Verdict::FailJob;
+    let verdict = retry::judge_look(&error).without_waiting(&error);
+    let of_the_job = error.code.starts_with("KMS.") || verdict == Verdict::FailJob;
     if !unknown && (of_the_job || is_trouble(&error)) {
         return Err(Reason::Store(error));
     }

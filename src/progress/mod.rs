@@ -86,6 +86,7 @@ impl Progress {
         let level = match event {
             Event::Warning { .. } => Some(Level::Warning),
             Event::Finding { level, .. } => Some(*level),
+            Event::StallEnded { .. } => Some(Level::Note),
             _ => None,
         };
         // The bar's thread asks for the view while it holds the bar: never touch the bar while holding the view.

@@ -1,5 +1,7 @@
 //! What progress knows and how it puts it into words; no clock, no terminal.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::event::Event;
@@ -12,6 +14,9 @@ pub const FAILURES_TOLD_MAX: u64 = 10;
 
 /// Warnings that are told one by one.
 pub const WARNINGS_TOLD_MAX: u64 = 100;
+
+/// Between two lines that say that nothing goes on still.
+pub const STALL_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Characters of a key, and of a store's message, that a line shows.
 const TEXT_CHARS_MAX: usize = 200;
@@ -28,6 +33,17 @@ pub struct View {
     throttles: u64,
     in_flight: u64,
     warnings: u64,
+    /// Stalls that are not over, and the last one.
+    stalls: u32,
+    stall: Option<Stalled>,
+}
+
+/// Nothing goes on.
+#[derive(Debug)]
+struct Stalled {
+    why: String,
+    since: Instant,
+    told_at: Instant,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,10 +88,48 @@ impl View {
             Event::Finding { message, .. } => {
                 return Some(human::sanitize(message, 10 * TEXT_CHARS_MAX));
             }
-            Event::Finished => self.phase = Phase::Finished,
-            Event::Found { .. } | Event::Request { .. } | Event::Heartbeat => {}
+            Event::StallBegan { why } => return self.stall_began(why, now),
+            Event::StallEnded { lasted } => return self.stall_ended(*lasted),
+            Event::Heartbeat => return self.still_stalled(now),
+            Event::Finished => {
+                self.phase = Phase::Finished;
+                self.stall = None;
+            }
+            Event::Found { .. } | Event::Request { .. } => {}
         }
         None
+    }
+
+    fn stall_began(&mut self, why: &str, now: Instant) -> Option<String> {
+        self.stalls += 1;
+        let why = human::sanitize(why, 10 * TEXT_CHARS_MAX);
+        let line = format!("waiting: {why}");
+        let since = self.stall.as_ref().map_or(now, |stall| stall.since);
+        self.stall = Some(Stalled {
+            why,
+            since,
+            told_at: now,
+        });
+        Some(line)
+    }
+
+    fn stall_ended(&mut self, lasted: Duration) -> Option<String> {
+        self.stalls = self.stalls.saturating_sub(1);
+        if self.stalls > 0 {
+            return None;
+        }
+        self.stall = None;
+        Some(format!("going on after {}", human::duration(lasted)))
+    }
+
+    fn still_stalled(&mut self, now: Instant) -> Option<String> {
+        let stall = self.stall.as_mut()?;
+        if now < stall.told_at + STALL_TOLD_EVERY {
+            return None;
+        }
+        stall.told_at = now;
+        let lasted = human::duration(now.duration_since(stall.since));
+        Some(format!("still waiting after {lasted}: {}", stall.why))
     }
 
     fn failure_line(&self, key: &str, failure: &Failure) -> Option<String> {
@@ -113,6 +167,10 @@ impl View {
     /// Where the run is, on one line.
     pub fn line(&self, now: Instant) -> String {
         let (phase, is_over) = match &self.phase {
+            Phase::Running if let Some(stall) = &self.stall => {
+                let lasted = human::duration(now.duration_since(stall.since));
+                (format!("waiting for {lasted}"), false)
+            }
             Phase::Preparing => return self.preparing_line(),
             Phase::Running => ("running".to_owned(), false),
             Phase::Draining(reason) => (format!("draining ({reason})"), false),

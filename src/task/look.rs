@@ -6,10 +6,9 @@ use crate::event::Operation;
 use crate::object::{ObjectHead, ObjectRef};
 use crate::outcome::{Failure, SkipReason};
 use crate::plan::{self, Started};
-use crate::retry::{self, Verdict};
+use crate::retry::Attempts;
 use crate::s3::Ask;
 use crate::s3_error::{DELETE_MARKER, S3Error};
-use crate::task::Unsettled;
 
 /// What a look told, and the customer key that it took.
 #[derive(Clone, Debug)]
@@ -76,9 +75,31 @@ impl<'a> Task<'_, 'a> {
         }
     }
 
-    /// Looks at the current version, or at one by its id. An SSE-C object shows itself only to its key: S3 answers 400 without one, and
-    /// 403 to a wrong one. The key that opened the last one is tried first.
+    /// Looks at the current version, or at one by its id.
     pub(super) async fn look_at(&self, version_id: Option<&str>) -> Result<Look<'a>, Stop> {
+        let mut attempts = Attempts::default();
+        loop {
+            let refused = match self.try_to_look(version_id, &mut attempts).await? {
+                Ok(look) => return Ok(look),
+                Err(refused) => refused,
+            };
+            if !self
+                .is_about_everything(&refused.error, &mut attempts)
+                .await?
+            {
+                return Err(Stop::Row(refused.to_failure()));
+            }
+        }
+    }
+
+    /// An SSE-C object shows itself only to its key: S3 answers 400 without one, and 403 to a wrong one. The key that opened the last
+    /// one is tried first. The inner error is a refusal, perhaps of everything.
+    async fn try_to_look(
+        &self,
+        version_id: Option<&str>,
+        attempts: &mut Attempts,
+    ) -> Result<Result<Look<'a>, Refused>, Stop> {
+        let refused = |error, with_keys| Ok(Err(Refused { error, with_keys }));
         let seen = |head: ObjectHead, key: Option<&'a CustomerKey>| Look {
             // The store may have been lenient with a key that the object doesn't need.
             key: key.filter(|_| matches!(head.encryption, Encryption::SseC { .. })),
@@ -87,25 +108,25 @@ impl<'a> Task<'_, 'a> {
             is_unseen: false,
         };
         if self.entry.known.encryption != Some(Mode::SseC) {
-            match self.head(version_id, None).await? {
-                Ok(head) => return Ok(seen(head, None)),
-                Err(refused) if refused.http_status == 400 => {}
-                Err(refused) if refused.code == DELETE_MARKER => {
+            match self.try_head(version_id, None, attempts).await? {
+                Ok(head) => return Ok(Ok(seen(head, None))),
+                Err(error) if error.http_status == 400 => {}
+                Err(error) if error.code == DELETE_MARKER => {
                     return Err(Stop::Skip(SkipReason::DeleteMarker));
                 }
-                Err(refused) => return Err(self.refused(refused).await),
+                Err(error) => return refused(error, false),
             }
         }
         let ctx = self.ctx;
         let last = ctx.learnt.source_key.get();
-        let mut refused = None;
+        let mut refused_key = None;
         for index in
             std::iter::once(last).chain((0..ctx.source_keys.len()).filter(|index| *index != last))
         {
             let Some(key) = ctx.source_keys.get(index) else {
                 continue;
             };
-            match self.head(version_id, Some(key)).await? {
+            match self.try_head(version_id, Some(key), attempts).await? {
                 Ok(head) => {
                     ctx.learnt.source_key.set(index);
                     // A lenient store shows the object to any key: its MD5 says which one it is.
@@ -116,69 +137,95 @@ impl<'a> Task<'_, 'a> {
                         }
                         _ => key,
                     };
-                    return Ok(seen(head, Some(shown)));
+                    return Ok(Ok(seen(head, Some(shown))));
                 }
                 Err(error) if error.code == DELETE_MARKER => {
                     return Err(Stop::Skip(SkipReason::DeleteMarker));
                 }
-                Err(error) if matches!(error.http_status, 400 | 403) => refused = Some(error),
-                Err(error) => return Err(self.refused(error).await),
+                Err(error) if matches!(error.http_status, 400 | 403) => refused_key = Some(error),
+                Err(error) => return refused(error, false),
             }
         }
         // The row may have been wrong about SSE-C; and without a key there has been no look at all yet.
-        let error = match self.head(version_id, None).await? {
-            Ok(head) => return Ok(seen(head, None)),
-            Err(error) => refused.unwrap_or(error),
-        };
-        match self.refused(error).await {
-            Stop::Row(failure) if matches!(failure.http_status, 400 | 403) => {
-                Err(Stop::Row(Failure {
-                    code: "NoCustomerKey".to_owned(),
-                    message: format!(
-                        "no key opens it, it seems to be under SSE-C: give its key with --source-sse-c-key-file ({})",
-                        failure.message
-                    ),
-                    ..failure
-                }))
-            }
-            stop => Err(stop),
+        match self.try_head(version_id, None, attempts).await? {
+            Ok(head) => Ok(Ok(seen(head, None))),
+            Err(error) => refused(refused_key.unwrap_or(error), true),
         }
     }
 
-    /// One HeadObject with its retries; the inner error is a refusal by the store.
+    /// One HeadObject with its retries; the inner error is a refusal by the store, of this object.
     pub(super) async fn head(
         &self,
         version_id: Option<&str>,
         customer_key: Option<&CustomerKey>,
     ) -> Result<Result<ObjectHead, S3Error>, Stop> {
-        let ask = Ask {
+        let (object, ask) = (self.object(version_id), self.head_ask(customer_key));
+        let answer = self.ask(Operation::HeadObject, || self.ctx.s3.head(object, ask));
+        Ok(answer.await?.map(without_what_is_over))
+    }
+
+    /// The same; the refusal may be one of everything.
+    async fn try_head(
+        &self,
+        version_id: Option<&str>,
+        customer_key: Option<&CustomerKey>,
+        attempts: &mut Attempts,
+    ) -> Result<Result<ObjectHead, S3Error>, Stop> {
+        let (object, ask) = (self.object(version_id), self.head_ask(customer_key));
+        let request = || self.ctx.s3.head(object, ask);
+        let answer = self.answer(Operation::HeadObject, request, attempts);
+        Ok(answer.await?.map(without_what_is_over))
+    }
+
+    fn head_ask<'k>(&self, customer_key: Option<&'k CustomerKey>) -> Ask<'k> {
+        Ask {
             customer_key,
             // Showing a checksum costs a request to KMS.
             checksums: self.proof.looks(),
             part: None,
-        };
-        let object = self.object(version_id);
-        let answer = self
-            .ask(Operation::HeadObject, || self.ctx.s3.head(object, ask))
-            .await?;
-        Ok(answer.map(|mut head| {
-            head.lock.drop_what_is_over(now_ms());
-            head
-        }))
+        }
     }
 
-    /// A HEAD's refusal names no code: a request that gets one tells whether it is this object that is refused, or everything.
-    /// For objects that are gone it is asked now and then only: a bucket seldom goes.
-    async fn refused(&self, error: S3Error) -> Stop {
+    /// A HEAD's refusal names no code: a request that gets one tells whether it is this object that is refused, or everything; the
+    /// latter has been waited for then. For objects that are gone it is asked now and then only: a bucket seldom goes.
+    async fn is_about_everything(
+        &self,
+        error: &S3Error,
+        attempts: &mut Attempts,
+    ) -> Result<bool, Stop> {
         let last = self.ctx.learnt.diagnosed.get();
         if error.http_status == 404 && last.is_some_and(|at| at.elapsed() < DIAGNOSIS_INTERVAL) {
-            return Stop::Row(error.to_failure());
+            return Ok(false);
         }
-        match self.diagnose().await {
-            Err(cause) if retry::judge_look(&cause) == Verdict::FailJob => {
-                Stop::Unsettled(Unsettled::Fault(cause))
-            }
-            _ => Stop::Row(error.to_failure()),
+        self.was_everything(attempts).await
+    }
+}
+
+/// A look that was refused.
+struct Refused {
+    error: S3Error,
+    /// Whether customer keys were tried.
+    with_keys: bool,
+}
+
+impl Refused {
+    fn to_failure(&self) -> Failure {
+        let failure = self.error.to_failure();
+        if !self.with_keys || !matches!(failure.http_status, 400 | 403) {
+            return failure;
+        }
+        Failure {
+            code: "NoCustomerKey".to_owned(),
+            message: format!(
+                "no key opens it, it seems to be under SSE-C: give its key with --source-sse-c-key-file ({})",
+                failure.message
+            ),
+            ..failure
         }
     }
+}
+
+fn without_what_is_over(mut head: ObjectHead) -> ObjectHead {
+    head.lock.drop_what_is_over(now_ms());
+    head
 }

@@ -15,16 +15,17 @@ use crate::bucket::BucketFacts;
 use crate::checkpoint::Checkpoint;
 use crate::closure::Evidence;
 use crate::encryption::{CustomerKey, Target};
-use crate::event::{Event, Operation, ResponseClass};
+use crate::event::{Event, Operation};
 use crate::journal::Leader;
 use crate::limiter::Limiter;
 use crate::object::{ManifestEntry, ObjectHead};
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 use crate::plan::{self, Circumstances, Plan, RowPlan, Rules, Seen, Started};
 use crate::profile::StoreProfile;
-use crate::retry::{self, Attempts, Verdict};
+use crate::retry::Attempts;
 use crate::s3::{Destination, Directive, S3, Written};
 use crate::s3_error::S3Error;
+use crate::stall::Stall;
 pub use canary::Canary;
 use gather::Absent;
 use keys::Keys;
@@ -47,6 +48,7 @@ mod rewrite;
 mod row;
 mod supersede;
 mod verify;
+mod waiting;
 
 /// Between two questions whether refusals without a code are the job's fault: they cost a request each.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(5);
@@ -105,6 +107,8 @@ pub struct Context<'a> {
     pub notes: Notes,
     /// What has to come through before the rest is rewritten.
     pub canary: Canary,
+    /// Whether anything goes on at all.
+    pub stall: Stall,
 }
 
 /// What the tasks of a job learn from each other.
@@ -477,109 +481,5 @@ impl<'c, 'a> Task<'c, 'a> {
             // Why, the journal tells the engine.
             Err(Stop::Unsettled(Unsettled::Drained))
         }
-    }
-
-    /// A question with its retries; the inner error is a refusal by the store.
-    async fn ask<T, F>(
-        &self,
-        operation: Operation,
-        request: impl Fn() -> F,
-    ) -> Result<Result<T, S3Error>, Stop>
-    where
-        F: Future<Output = Result<T, S3Error>>,
-    {
-        let mut attempts = Attempts::default();
-        loop {
-            let error = match self.observed(operation, request()).await {
-                Ok(answer) => return Ok(Ok(answer)),
-                Err(error) => error,
-            };
-            let verdict = retry::judge_look(&error);
-            if verdict == Verdict::FailRow {
-                return Ok(Err(error));
-            }
-            self.pause(operation, &mut attempts, &verdict, &error)
-                .await?;
-        }
-    }
-
-    /// Asks the bucket something small. Whoever comes while the question is on its way shares the next one: an answer counts
-    /// only for refusals that came before it was asked.
-    async fn diagnose(&self) -> Result<(), S3Error> {
-        let refused_at = Instant::now();
-        let learnt = &self.ctx.learnt;
-        let mut last = learnt.diagnosis.lock().await;
-        if let Some((asked_at, answer)) = &*last
-            && *asked_at >= refused_at
-        {
-            return answer.clone();
-        }
-        let asked_at = Instant::now();
-        let answer = self.ctx.s3.diagnose(&self.ctx.bucket.name).await;
-        learnt.diagnosed.set(Some(asked_at));
-        *last = Some((asked_at, answer.clone()));
-        answer
-    }
-
-    /// Tells of a request and its answer.
-    async fn observed<T>(
-        &self,
-        operation: Operation,
-        request: impl Future<Output = Result<T, S3Error>>,
-    ) -> Result<T, S3Error> {
-        let sent = Instant::now();
-        let answer = request.await;
-        (self.ctx.emit)(Event::Request {
-            operation,
-            class: answer
-                .as_ref()
-                .map_or_else(S3Error::class, |_| ResponseClass::Ok),
-            elapsed: sent.elapsed(),
-        });
-        answer
-    }
-
-    /// Waits before another attempt.
-    ///
-    /// # Errors
-    /// There shall be none: the verdict fails, or the bound is reached.
-    async fn pause(
-        &self,
-        operation: Operation,
-        attempts: &mut Attempts,
-        verdict: &Verdict,
-        error: &S3Error,
-    ) -> Result<(), Stop> {
-        if let Verdict::Again {
-            throttled_by: Some(by),
-        } = verdict
-        {
-            (self.ctx.emit)(Event::Throttled { by: *by });
-        }
-        let wait = match verdict {
-            Verdict::FailJob => return Err(Stop::Unsettled(Unsettled::Fault(error.clone()))),
-            Verdict::FailRow => return Err(Stop::Row(error.to_failure())),
-            _ => attempts.next(verdict, error, &mut *self.ctx.rng.borrow_mut()),
-        };
-        let Some(wait) = wait else {
-            // Not this object, when the bucket fares no better: then every row would end like this one.
-            if let Err(cause) = self.diagnose().await
-                && retry::judge_look(&cause) != Verdict::FailRow
-            {
-                return Err(Stop::Unsettled(Unsettled::Fault(cause)));
-            }
-            let mut failure = error.to_failure();
-            failure.message = format!(
-                "gave up after {} attempts: {}",
-                attempts.count(),
-                failure.message
-            );
-            return Err(Stop::Row(failure));
-        };
-        (self.ctx.emit)(Event::Retried {
-            operation,
-            class: error.class(),
-        });
-        self.unless_drained(tokio::time::sleep(wait)).await
     }
 }

@@ -204,7 +204,7 @@ impl<'a> Task<'_, 'a> {
         let paused = self.pause(operation, &mut attempts, &verdict, error).await;
         self.attempts = attempts;
         match (verdict, paused) {
-            (Verdict::Again { .. }, Ok(())) => Ok(true),
+            (Verdict::Again { .. } | Verdict::Stall, Ok(())) => Ok(true),
             (_, Ok(())) => self.find_next(pile, target).await,
             (Verdict::LookFirst | Verdict::Conflict, Err(Stop::Row(failure))) => {
                 self.given_up = Some(failure);

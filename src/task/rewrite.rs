@@ -157,7 +157,7 @@ impl<'a> Task<'_, 'a> {
         let pause = self.pause(operation, &mut attempts, &verdict, error).await;
         self.attempts = attempts;
         match (verdict, pause) {
-            (Verdict::Again { .. }, Ok(())) => Ok(Next::Again),
+            (Verdict::Again { .. } | Verdict::Stall, Ok(())) => Ok(Next::Again),
             (Verdict::Conflict, Ok(())) => Ok(Next::Look),
             (Verdict::LookFirst, Ok(())) => {
                 self.started = Started::Now;

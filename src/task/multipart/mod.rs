@@ -325,5 +325,6 @@ impl<'a> Task<'_, 'a> {
 /// Whether a store that refuses to create an upload may do so because of the checksum that it was asked to make.
 fn may_be_for_the_checksum(error: &S3Error) -> bool {
     let is_refused = error.http_status == 400 && error.class() == ResponseClass::ClientError;
-    (is_refused && !error.code.starts_with("KMS.")) || error.http_status == 501
+    let is_of_others = error.code.starts_with("KMS.") || error.is_of_credentials();
+    (is_refused && !is_of_others) || error.http_status == 501
 }
