@@ -146,15 +146,12 @@ impl Task<'_, '_> {
             Verdict::FailRow => return Err(Stop::Row(error.to_failure())),
             Verdict::Stall => {
                 self.sit_out(attempts, error).await?;
-                Duration::ZERO
+                Some(Duration::ZERO)
             }
-            _ => match attempts.next(&verdict, error, &mut *self.ctx.rng.borrow_mut()) {
-                Some(wait) => wait,
-                None => {
-                    self.unless_nobody_fares_better(attempts, error).await?;
-                    Duration::ZERO
-                }
-            },
+            _ => attempts.next(&verdict, error, &mut *self.ctx.rng.borrow_mut()),
+        };
+        let Some(wait) = wait else {
+            return self.unless_nobody_fares_better(attempts, error).await;
         };
         (self.ctx.emit)(Event::Retried {
             operation,

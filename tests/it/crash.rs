@@ -107,7 +107,7 @@ async fn a_store_that_goes_away_burns_no_rows() {
     let proxy = Proxy::start(setup.store.s3.addr(), Weather::Fair);
     let job = setup
         .job()
-        .args("--rate 100 --endpoint-url")
+        .args("--rate 100 --max-stall 1s --endpoint-url")
         .args(&proxy.url());
     let child = job.command().spawn().expect("it starts");
     setup.wait_for_copies(50);

@@ -140,6 +140,15 @@ impl Job {
         self
     }
 
+    /// With a file of AWS's in place of credentials in the environment.
+    pub fn with_aws_file(mut self, variable: &str, content: &str) -> Self {
+        self.env.retain(|name, _| {
+            !name.starts_with("AWS_ACCESS_KEY") && !name.starts_with("AWS_SECRET")
+        });
+        let path = self.write(variable, content);
+        self.env(variable, path.to_str().expect("UTF-8"))
+    }
+
     /// Forgets the arguments that were added.
     pub fn without_args(mut self) -> Self {
         self.args.clear();

@@ -45,6 +45,8 @@ pub enum Fault {
     Empty200,
     /// 403 without having reached the store.
     Denied,
+    /// 400 without having reached the store: its session token is one that [`Proxy::expire`] has named.
+    Expired,
     /// It reaches the store once [`Proxy::let_go`] says so.
     Held,
 }
@@ -116,6 +118,8 @@ pub struct Proxy {
     addr: SocketAddr,
     seen: Arc<Mutex<Seen>>,
     gone: Arc<AtomicBool>,
+    down: watch::Sender<bool>,
+    expired: Arc<Mutex<String>>,
     let_go: watch::Sender<bool>,
 }
 
@@ -139,6 +143,8 @@ impl Proxy {
         let counted = Arc::clone(&seen);
         let gone = Arc::new(AtomicBool::new(false));
         let is_gone = Arc::clone(&gone);
+        let (down, expired) = (watch::Sender::new(false), Arc::default());
+        let (mut is_down, is_expired) = (down.subscribe(), Arc::clone(&expired));
         let let_go = watch::Sender::new(false);
         let may_go = let_go.subscribe();
         std::thread::spawn(move || {
@@ -147,13 +153,27 @@ impl Proxy {
                 .build()
                 .expect("a runtime");
             runtime.block_on(async move {
-                let listener = TcpListener::from_std(listener).expect("a listener");
-                while let Ok((client, _)) = listener.accept().await {
+                let mut listener = TcpListener::from_std(listener).expect("a listener");
+                loop {
+                    let accepted = tokio::select! {
+                        accepted = listener.accept() => accepted.ok(),
+                        () = turned(&mut is_down, true) => None,
+                    };
+                    let Some((client, _)) = accepted else {
+                        drop(listener);
+                        turned(&mut is_down, false).await;
+                        listener = TcpListener::bind(addr).await.expect("the same port");
+                        continue;
+                    };
                     let (seen, gone) = (Arc::clone(&counted), Arc::clone(&is_gone));
                     let (faithless, may_go) = (Arc::clone(&faithless), may_go.clone());
+                    let (expired, mut down) = (Arc::clone(&is_expired), is_down.clone());
                     // Whoever hangs up is gone; that is what a proxy is for.
                     tokio::spawn(async move {
-                        serve(client, store, &faithless, &seen, &gone, may_go).await
+                        tokio::select! {
+                            _ = serve(client, store, &faithless, &seen, &gone, &expired, may_go) => {}
+                            () = turned(&mut down, true) => {}
+                        }
                     });
                 }
             });
@@ -162,8 +182,20 @@ impl Proxy {
             addr,
             seen,
             gone,
+            down,
+            expired,
             let_go,
         }
+    }
+
+    /// From now on nobody listens at the port, and every connection is cut; or somebody does again.
+    pub fn set_down(&self, down: bool) {
+        self.down.send_replace(down);
+    }
+
+    /// From now on requests with this session token are refused as the store would.
+    pub fn expire(&self, token: &str) {
+        token.clone_into(&mut self.expired.lock().expect("nobody panicked"));
     }
 
     /// Requests that are held go on to the store, and none is held any more.
@@ -194,6 +226,13 @@ impl Proxy {
     }
 }
 
+/// Waits until a switch is turned so.
+async fn turned(switch: &mut watch::Receiver<bool>, on: bool) {
+    if switch.wait_for(|is_on| *is_on == on).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// One connection: request by request, until somebody cuts it.
 async fn serve(
     client: TcpStream,
@@ -201,6 +240,7 @@ async fn serve(
     faithless: &Faithless,
     seen: &Mutex<Seen>,
     gone: &AtomicBool,
+    expired: &Mutex<String>,
     mut may_go: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let (read, mut write) = client.into_split();
@@ -216,7 +256,13 @@ async fn serve(
         let is_head = request.method() == "HEAD";
         let is_copy = request.header("x-amz-copy-source").is_some();
         let weather = faithless.weather();
-        let fault = choose(&request, is_copy, weather, seen);
+        let mut fault = choose(&request, is_copy, weather, seen);
+        let token = request.header("x-amz-security-token").unwrap_or_default();
+        if !token.is_empty() && *expired.lock().expect("nobody panicked") == token {
+            fault = Some(Fault::Expired);
+            let mut seen = seen.lock().expect("nobody panicked");
+            *seen.faults.entry(Fault::Expired).or_default() += 1;
+        }
         if fault == Some(Fault::Held) {
             may_go.wait_for(|go| *go).await.map_err(io::Error::other)?;
         }
@@ -224,6 +270,7 @@ async fn serve(
             Some(Fault::CutBefore) => return Ok(()),
             Some(Fault::SlowDown) => Some(Message::error(503, "SlowDown", is_head)),
             Some(Fault::InternalError) => Some(Message::error(500, "InternalError", is_head)),
+            Some(Fault::Expired) => Some(Message::error(400, "ExpiredToken", is_head)),
             Some(Fault::Denied) => Some(Message::error(403, "AccessDenied", is_head)),
             _ => faithless.instead(&request).await,
         };
