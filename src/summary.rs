@@ -460,6 +460,25 @@ mod tests {
         assert!(!summary.to_json().contains('\n'));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn stalls_beside_each_other_count_once_and_one_that_never_ends_counts() {
+        let mut collector = Collector::new();
+        let began = Event::StallBegan { why: "why" };
+        let lasted = Duration::ZERO;
+        let ended = Event::StallEnded { lasted };
+        for event in [&began, &began, &ended, &ended, &began] {
+            collector.on(event);
+            tokio::time::advance(Duration::from_secs(10)).await;
+        }
+        let summary = collector.summary("f00d", "sse-s3", Exit::Internal, None);
+        // Three stretches of the first two, one of the last.
+        assert_eq!(summary.stalled_seconds, 40.0);
+        assert!(
+            summary.to_string().contains("  stood still 40s\n"),
+            "{summary}"
+        );
+    }
+
     #[test]
     fn the_text_says_what_happened_and_what_to_do() {
         let report = Some("out/job-f00d/manifest.json".to_owned());

@@ -283,3 +283,20 @@ fn codes_from_a_store_are_bounded_in_number_and_form() {
     assert_eq!(other as usize, bad.len() + 10 * FAILURE_CODES_MAX - new);
     assert!(!text.contains("evil"), "{text}");
 }
+
+#[test]
+fn a_stall_shows_until_the_last_one_is_over() {
+    let mut metrics = Metrics::new();
+    let began = Event::StallBegan { why: "why" };
+    let lasted = Duration::ZERO;
+    let ended = Event::StallEnded { lasted };
+    let steps = [(&began, 1.0), (&began, 1.0), (&ended, 1.0), (&ended, 0.0)];
+    assert_eq!(value(&metrics, "reseal_stalled"), 0.0);
+    for (event, expected) in steps {
+        metrics.on(event);
+        assert_eq!(value(&metrics, "reseal_stalled"), expected, "{event:?}");
+    }
+    metrics.on(&began);
+    metrics.on(&Event::Finished);
+    assert_eq!(value(&metrics, "reseal_stalled"), 0.0);
+}

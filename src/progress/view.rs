@@ -317,6 +317,40 @@ mod tests {
     }
 
     #[test]
+    fn a_stall_is_told_at_once_then_now_and_then_and_its_end() {
+        let (mut view, start) = (View::default(), Instant::now());
+        let before = Tally::default();
+        let (total, before) = (10, &before);
+        view.on(&Event::Started { total, before }, start);
+        let began = |why| Event::StallBegan { why };
+        let told = view.on(&began("no\nanswer"), start);
+        assert_eq!(told.as_deref(), Some("waiting: no\\nanswer"));
+        let told: Vec<String> = (1..=150)
+            .filter_map(|s| view.on(&Event::Heartbeat, start + Duration::from_secs(s)))
+            .collect();
+        let expected = [
+            "still waiting after 1m 00s: no\\nanswer",
+            "still waiting after 2m 00s: no\\nanswer",
+        ];
+        assert_eq!(told, expected);
+        let now = start + Duration::from_secs(150);
+        assert_eq!(
+            view.line(now),
+            "waiting for 2m 30s: 0 of 10 rows (0.0 %), 0.0/s, 0 in flight, 0 failed"
+        );
+        // Another beside it: it goes on when both are over.
+        view.on(&began("the state"), now);
+        let lasted = Duration::from_secs(150);
+        let ended = Event::StallEnded { lasted };
+        assert_eq!(view.on(&ended, now), None);
+        assert!(view.line(now).starts_with("waiting"));
+        let told = view.on(&ended, now);
+        assert_eq!(told.as_deref(), Some("going on after 2m 30s"));
+        assert!(view.line(now).starts_with("running"));
+        assert_eq!(view.on(&Event::Heartbeat, now + lasted), None);
+    }
+
+    #[test]
     fn warnings_are_told_up_to_their_bound() {
         let (mut view, now) = (View::default(), Instant::now());
         let event = Event::Warning {

@@ -122,6 +122,9 @@ impl Held {
                 if !self.current.as_ref().is_some_and(is_same) {
                     self.number += 1;
                     self.is_refused = false;
+                    if self.number > 1 {
+                        tracing::info!("new credentials");
+                    }
                 }
                 self.failure = None;
                 self.current = Some(Current::of(credentials, now));

@@ -116,7 +116,7 @@ async fn a_token_that_expires_is_waited_for_until_its_file_has_another() {
     let job = store
         .job(&keys)
         .with_aws_file(file, &profile(&store, "one"))
-        .args("--rate 200 --metrics-listen 127.0.0.1:0 --to sse-kms --kms-key-id")
+        .args("--rate 200 --max-stall 60s --metrics-listen 127.0.0.1:0 --to sse-kms --kms-key-id")
         .args(&arn)
         .args("--endpoint-url")
         .args(&proxy.url());
