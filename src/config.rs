@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::plan::MethodChoice;
 use crate::report::Scope;
 use crate::s3::Connection;
+use crate::shard::Shard;
 use crate::task;
 
 /// Largest SSE-C key file that is read, in bytes: base64 of 32 bytes with some white space.
@@ -32,8 +33,10 @@ pub struct JobConfig {
     /// The store.
     pub connection: Connection,
     /// Where the state is kept; `None` is `.reseal/<job id>`.
-    pub state: Option<PathBuf>,
-    /// Where the report goes; `None` is the state directory.
+    pub state: Option<Location>,
+    /// Which shard of the job this run has.
+    pub shard: Shard,
+    /// Where the report goes; `None` is the state.
     pub report: Option<Location>,
     /// Which rows the report has.
     pub report_scope: Scope,
@@ -43,7 +46,7 @@ pub struct JobConfig {
     pub rewriting: task::Settings,
     /// How far the store is trusted.
     pub trust: Trust,
-    /// Writes per second.
+    /// Writes per second, of all shards.
     pub rate: Option<NonZeroU32>,
     /// How long it is waited while nothing goes on; zero is not at all.
     pub max_stall: Duration,

@@ -26,6 +26,7 @@ use crate::plan::Rules;
 use crate::progress::Progress;
 use crate::report::Scope;
 use crate::s3::{Connection, StaticCredentials};
+use crate::shard::Shard;
 use crate::shutdown::Shutdown;
 use crate::task;
 
@@ -102,7 +103,8 @@ pub async fn run(
             }),
             path_style: true,
         },
-        state: Some(folder.join("state")),
+        state: Some(Location::Path(folder.join("state"))),
+        shard: Shard::ONLY,
         report: Some(Location::Path(folder.join("report"))),
         report_scope: Scope::All,
         settings: Settings {

@@ -5,6 +5,7 @@
 //! and all but one in vain.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
@@ -19,8 +20,13 @@ use tokio::time::Instant;
 const BURST_DIVISOR: u32 = 200;
 /// The smallest burst: with one, each late timer would be lost for good.
 const BURST_MIN: u32 = 2;
+/// From so much time between two writes on, the burst is one: a timer that is late by a millisecond is nothing to that, and a burst
+/// for each of a thousand shards would be a crowd.
+const NO_BURST_PERIOD: Duration = Duration::from_millis(100);
 
-/// The budgets of a job.
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// The budgets of one shard of a job.
 #[derive(Debug)]
 pub struct Limiter {
     writes: Option<Mutex<Cell>>,
@@ -29,13 +35,12 @@ pub struct Limiter {
 type Cell = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Nanos>>;
 
 impl Limiter {
-    /// `writes_per_second`: requests that change objects, retries among them; `None` is no limit.
-    pub fn new(writes_per_second: Option<NonZeroU32>) -> Self {
+    /// `writes_per_second`: requests that change objects, retries among them, of all shards together; `None` is no limit. Each of
+    /// `shards` has the same part of it, which may be less than one write per second.
+    pub fn new(writes_per_second: Option<NonZeroU32>, shards: u32) -> Self {
         let cell = writes_per_second.map(|rate| {
-            let burst =
-                NonZeroU32::new((rate.get() / BURST_DIVISOR).max(BURST_MIN)).expect("at least two");
             Mutex::new(RateLimiter::direct_with_clock(
-                Quota::per_second(rate).allow_burst(burst),
+                quota(rate, shards.max(1)),
                 TokioClock(Instant::now()),
             ))
         });
@@ -53,6 +58,23 @@ impl Limiter {
     }
 }
 
+/// A shard's part of a rate.
+fn quota(rate: NonZeroU32, shards: u32) -> Quota {
+    let (rate, shards) = (u64::from(rate.get()), u64::from(shards));
+    // Rounded up, so that all of them together are never above it.
+    let period = Duration::from_nanos((NANOS_PER_SECOND * shards).div_ceil(rate));
+    let burst = if period >= NO_BURST_PERIOD {
+        1
+    } else {
+        u32::try_from(rate / shards / u64::from(BURST_DIVISOR))
+            .unwrap_or(u32::MAX)
+            .max(BURST_MIN)
+    };
+    Quota::with_period(period)
+        .expect("longer than nothing")
+        .allow_burst(NonZeroU32::new(burst).expect("at least one"))
+}
+
 /// Tokio's clock, so that tests can pause it.
 #[derive(Clone, Debug)]
 struct TokioClock(Instant);
@@ -68,13 +90,12 @@ impl Clock for TokioClock {
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
-    use std::time::Duration;
 
     use super::*;
 
     /// Permits in each second of `seconds`, with so many tasks asking at once.
-    async fn permits(rate: u32, tasks: usize, seconds: u64) -> Vec<u32> {
-        let limiter = Rc::new(Limiter::new(NonZeroU32::new(rate)));
+    async fn permits(rate: u32, shards: u32, tasks: usize, seconds: u64) -> Vec<u32> {
+        let limiter = Rc::new(Limiter::new(NonZeroU32::new(rate), shards));
         let start = Instant::now();
         let end = start + Duration::from_secs(seconds);
         let counts = Rc::new(std::cell::RefCell::new(vec![0_u32; seconds as usize]));
@@ -99,7 +120,7 @@ mod tests {
     async fn no_second_is_above_the_rate_and_none_is_wasted() {
         for rate in [10, 100, 1_000, 3_500] {
             let burst = (rate / BURST_DIVISOR).max(BURST_MIN);
-            for (second, count) in permits(rate, 256, 5).await.into_iter().enumerate() {
+            for (second, count) in permits(rate, 1, 256, 5).await.into_iter().enumerate() {
                 assert!(count <= rate + burst, "{rate}/s, second {second}: {count}");
                 assert!(count + burst >= rate, "{rate}/s, second {second}: {count}");
             }
@@ -107,9 +128,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn shards_share_a_rate_to_the_last_write() {
+        for (rate, shards, seconds) in [(10, 4, 60), (1, 3, 60), (1_000, 7, 5), (3, 1_000, 1_000)] {
+            let of_one: u32 = permits(rate, shards, 8, seconds).await.iter().sum();
+            let all = u64::from(of_one) * u64::from(shards);
+            let budget = u64::from(rate) * seconds;
+            let bursts = u64::from(shards * BURST_MIN);
+            assert!(all <= budget + bursts, "{rate}/s on {shards}: {all}");
+            assert!(all + bursts >= budget, "{rate}/s on {shards}: {all}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn without_a_rate_nothing_waits() {
         let before = Instant::now();
-        let limiter = Limiter::new(None);
+        let limiter = Limiter::new(None, 1);
         for _ in 0..10_000 {
             limiter.write().await;
         }

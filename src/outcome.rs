@@ -172,16 +172,35 @@ impl Tally {
             }
             TaskOutcome::Skipped(reason) => *self.skipped.entry(*reason).or_default() += 1,
             TaskOutcome::Failed(failure) => {
-                let known = self.failed.contains_key(&failure.code);
-                let code = if known || self.failed.len() < FAILURE_CODES_MAX {
-                    failure.code.as_str()
-                } else {
-                    OTHER_CODES
-                };
-                *self.failed.entry(code.to_owned()).or_default() += 1;
+                self.add_failures(&failure.code, 1);
                 self.refused += u64::from(failure.is_refused());
             }
         }
+    }
+
+    /// Counts what another has counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (method, n) in &other.succeeded {
+            *self.succeeded.entry(*method).or_default() += n;
+        }
+        for (reason, n) in &other.skipped {
+            *self.skipped.entry(*reason).or_default() += n;
+        }
+        for (code, n) in &other.failed {
+            self.add_failures(code, *n);
+        }
+        self.bytes += other.bytes;
+        self.refused += other.refused;
+    }
+
+    fn add_failures(&mut self, code: &str, n: u64) {
+        let known = self.failed.contains_key(code);
+        let code = if known || self.failed.len() < FAILURE_CODES_MAX {
+            code
+        } else {
+            OTHER_CODES
+        };
+        *self.failed.entry(code.to_owned()).or_default() += n;
     }
 
     /// Rows that succeeded.

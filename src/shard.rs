@@ -27,8 +27,8 @@ impl Shard {
     }
 
     /// The shard that the rows of a key belong to. It is kept in states: the same key is always the same shard's.
-    pub fn of_key(key: &str, count: u32) -> Self {
-        let hash = u64::from(crc32fast::hash(key.as_bytes()));
+    pub fn of_key(key: impl AsRef<[u8]>, count: u32) -> Self {
+        let hash = u64::from(crc32fast::hash(key.as_ref()));
         // The high bits of the product: every shard gets as many of the 2³² hashes, but for one.
         let index = (hash * u64::from(count)) >> 32;
         Self {
@@ -38,7 +38,7 @@ impl Shard {
     }
 
     /// Whether the rows of a key are this shard's.
-    pub fn owns(&self, key: &str) -> bool {
+    pub fn owns(&self, key: impl AsRef<[u8]>) -> bool {
         self.count == 1 || Self::of_key(key, self.count) == *self
     }
 

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::exit::Exit;
 use crate::human;
-use crate::job::JobFile;
-use crate::journal::StateRoot;
-use crate::shard::Shard;
+use crate::job::{self, Home, Seen};
+use crate::outcome::Tally;
 
 /// Where a job stands.
 #[derive(Clone, Debug, Serialize)]
@@ -45,7 +42,28 @@ pub struct Status {
     pub skips: BTreeMap<&'static str, u64>,
     /// Failed rows by code.
     pub failures: BTreeMap<String, u64>,
-    /// Seconds since the last outcome reached the disk.
+    /// Seconds since the last outcome of any shard reached the state.
+    pub last_written_seconds_ago: Option<u64>,
+    /// The shards, in their order; one where the job is not cut.
+    pub shards: Vec<ShardStatus>,
+}
+
+/// Where one shard stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShardStatus {
+    /// Its number, from 0 on.
+    pub shard: u32,
+    /// `not-begun`, `prepared`, `in-progress` or `complete`.
+    pub status: &'static str,
+    /// Its rows; nothing while it has not read the manifest.
+    pub total: Option<u64>,
+    /// Rows among them with an outcome.
+    pub settled: u64,
+    /// Rows among them that may have been started and have none.
+    pub doubtful: u64,
+    /// How often a process has taken it over: 1 in a run that was never interrupted.
+    pub taken_over: u64,
+    /// Seconds since its last outcome reached the state.
     pub last_written_seconds_ago: Option<u64>,
 }
 
@@ -53,34 +71,32 @@ pub struct Status {
 ///
 /// # Errors
 /// There is no job in it, or it is damaged.
-pub async fn read(state: &Path) -> Result<Status, Error> {
-    let root = StateRoot::dir(state);
-    let job: Option<JobFile> = root.read_shard(Shard::ONLY).await?;
-    let job = job.ok_or_else(|| {
-        Error::new(Exit::Usage, format!("{} holds no job", state.display())).hint(
-            "give the folder that `reseal run` names at its start, by default .reseal/<job id>",
-        )
-    })?;
-    let replay = root.peek(Shard::ONLY).await?.unwrap_or_default();
-    let (total, settled) = (job.prepared.rows, replay.settled.len());
-    let tally = &replay.tally;
+pub async fn read(home: &Home) -> Result<Status, Error> {
+    let job = home.job().await?;
+    let mut tally = Tally::default();
+    let mut shards = Vec::new();
+    for seen in job::look(&home.root, job.shards).await? {
+        tally.merge(&seen.tally);
+        shards.push(shard_status(&seen));
+    }
+    let (total, settled) = (job.manifest.rows, tally.settled());
+    let is_begun = shards.iter().any(|shard| shard.status == "in-progress");
     Ok(Status {
         job_id: job.job_id,
         status: match settled {
-            _ if settled == total => "complete",
-            0 if replay.reserved == 0 => "prepared",
+            _ if shards.iter().all(|shard| shard.status == "complete") => "complete",
+            0 if !is_begun => "prepared",
             _ => "in-progress",
         },
         target: job.spec.target,
-        manifest: job.source.location,
-        bucket: job.prepared.bucket,
+        manifest: job.manifest.location,
+        bucket: job.manifest.bucket,
         total,
         succeeded: tally.succeeded_total(),
         skipped: tally.skipped_total(),
         failed: tally.failed_total(),
-        remaining: total - settled,
-        // Every settled row was reserved before.
-        doubtful: replay.reserved.min(total).saturating_sub(settled),
+        remaining: total.saturating_sub(settled),
+        doubtful: shards.iter().map(|shard| shard.doubtful).sum(),
         bytes: tally.bytes,
         skips: tally
             .skipped
@@ -88,11 +104,29 @@ pub async fn read(state: &Path) -> Result<Status, Error> {
             .map(|(reason, n)| (reason.name(), *n))
             .collect(),
         failures: tally.failed.clone(),
-        last_written_seconds_ago: root
-            .last_written(Shard::ONLY)
-            .await?
-            .map(|ago| ago.as_secs()),
+        last_written_seconds_ago: shards
+            .iter()
+            .filter_map(|shard| shard.last_written_seconds_ago)
+            .min(),
+        shards,
     })
+}
+
+fn shard_status(seen: &Seen) -> ShardStatus {
+    ShardStatus {
+        shard: seen.shard.index,
+        status: match seen.rows {
+            None => "not-begun",
+            _ if seen.is_finished() => "complete",
+            _ if seen.reserved == 0 => "prepared",
+            _ => "in-progress",
+        },
+        total: seen.rows,
+        settled: seen.settled,
+        doubtful: seen.doubtful(),
+        taken_over: seen.epochs,
+        last_written_seconds_ago: seen.last_written.map(|ago| ago.as_secs()),
+    }
 }
 
 impl Status {
@@ -139,12 +173,37 @@ impl fmt::Display for Status {
             )?;
         }
         if let Some(seconds) = self.last_written_seconds_ago {
-            write!(
-                f,
-                "\nlast outcome  {} ago",
-                human::duration(Duration::from_secs(seconds))
-            )?;
+            write!(f, "\nlast outcome  {}", ago(seconds))?;
         }
-        Ok(())
+        if self.shards.len() < 2 {
+            return Ok(());
+        }
+        write!(
+            f,
+            "\n\nshard  status            settled            of  doubtful  taken over  last outcome"
+        )?;
+        self.shards
+            .iter()
+            .try_for_each(|shard| write!(f, "\n{shard}"))
     }
+}
+
+impl fmt::Display for ShardStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = self.total.map_or_else(|| "?".to_owned(), human::count);
+        let last = self.last_written_seconds_ago.map(ago).unwrap_or_default();
+        let line = format!(
+            "{:>5}  {:<11}  {:>12}  {total:>12}  {:>8}  {:>9}x  {last}",
+            self.shard,
+            self.status,
+            human::count(self.settled),
+            human::count(self.doubtful),
+            self.taken_over,
+        );
+        f.write_str(line.trim_end())
+    }
+}
+
+fn ago(seconds: u64) -> String {
+    format!("{} ago", human::duration(Duration::from_secs(seconds)))
 }

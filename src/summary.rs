@@ -34,6 +34,9 @@ pub struct Finding {
     pub message: String,
 }
 
+/// Most shards that are named in the text.
+const SHARDS_SHOWN_MAX: usize = 20;
+
 /// The summary, with the field names of `--output json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -43,6 +46,12 @@ pub struct Summary {
     pub status: &'static str,
     /// The target's name on the command line.
     pub target: String,
+    /// Which shard this run had, where the job is cut in several; the counts are its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u32>,
+    /// How many shards there are then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u32>,
     /// Rows of the manifest; 0 when the run ended before it was validated.
     pub total: u64,
     /// Rows that were rewritten.
@@ -77,6 +86,9 @@ pub struct Summary {
     pub report: Option<String>,
     /// Path or URL of the manifest of rows that wait for a restore, when there are any and the report was written.
     pub needs_restore: Option<String>,
+    /// Shards that still had rows when this one had none left: the last of them writes the report.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unfinished_shards: Vec<u32>,
 }
 
 /// Counts a run's events for its [`Summary`].
@@ -217,6 +229,9 @@ impl Collector {
             findings: self.findings.clone(),
             report,
             needs_restore: None,
+            shard: None,
+            shards: None,
+            unfinished_shards: Vec::new(),
         }
     }
 }
@@ -254,12 +269,20 @@ impl Summary {
                 "{} not settled yet; the same command continues",
                 human::count_of(self.remaining(), "row")
             )),
+            "failed" if self.shards.is_some() => Some(
+                "what is settled is kept; remove the cause, then the same command continues; `reseal report` writes the report \
+                 of what is settled in all shards"
+                    .to_owned(),
+            ),
             "failed" => Some(
                 "what is settled is kept; remove the cause, then the same command continues"
                     .to_owned(),
             ),
             _ if self.failed > 0 => Some(match &self.report {
                 Some(_) => "look at the failed rows in the report; the same command does not try them again".to_owned(),
+                None if self.shards.is_some() => {
+                    "the failed rows will be in the report of all shards; the same command does not try them again".to_owned()
+                }
                 None => "run the same command with --report to see which rows failed".to_owned(),
             }),
             _ => None,
@@ -267,8 +290,11 @@ impl Summary {
     }
 
     fn lines(&self) -> Vec<(&'static str, String)> {
-        let mut lines = vec![
-            ("job", self.job_id.clone()),
+        let mut lines = vec![("job", self.job_id.clone())];
+        if let (Some(shard), Some(shards)) = (self.shard, self.shards) {
+            lines.push(("shard", format!("{shard} of {shards}")));
+        }
+        lines.extend([
             ("status", self.status.to_owned()),
             ("target", self.target.clone()),
             ("rows", human::count(self.total)),
@@ -278,7 +304,7 @@ impl Summary {
             ),
             ("  skipped", with_parts(self.skipped, &self.skips, None)),
             ("  failed", human::count(self.failed)),
-        ];
+        ]);
         if self.remaining() > 0 {
             lines.push(("  not settled", human::count(self.remaining())));
         }
@@ -297,6 +323,9 @@ impl Summary {
             let (retries, throttles) = (human::count(self.retries), human::count(self.throttles));
             lines.push(("retries", format!("{retries}, throttled {throttles}x")));
         }
+        if !self.unfinished_shards.is_empty() {
+            lines.push(("report", self.waiting()));
+        }
         if let Some(report) = &self.report {
             lines.push(("report", human::sanitize(report, usize::MAX)));
         }
@@ -304,6 +333,18 @@ impl Summary {
             lines.push(("needs restore", human::sanitize(manifest, usize::MAX)));
         }
         lines
+    }
+
+    fn waiting(&self) -> String {
+        let shown = self.unfinished_shards.iter().take(SHARDS_SHOWN_MAX);
+        let mut shards: Vec<_> = shown.map(u32::to_string).collect();
+        if self.unfinished_shards.len() > SHARDS_SHOWN_MAX {
+            shards.push("…".to_owned());
+        }
+        format!(
+            "the last shard writes it; still at work: {}",
+            shards.join(", ")
+        )
     }
 
     fn time(&self) -> String {

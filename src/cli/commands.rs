@@ -12,9 +12,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, registry};
 
+use super::shards::completion_index;
 use super::{
     Cli, Command, DemoArgs, KeyAction, LocalS3Command, LogFormat, OutputFormat, ProgressMode,
-    RunArgs, Scope, StatusArgs,
+    ReportArgs, RunArgs, Scope, StatusArgs, StoreArgs,
 };
 use crate::config::{self, JobConfig, TargetOptions};
 use crate::engine::Settings;
@@ -25,7 +26,7 @@ use crate::local_s3::admin;
 use crate::local_s3::server::{LocalS3, Options};
 use crate::local_s3::vault::{KeyState, KmsKey};
 use crate::progress::{Progress, Style};
-use crate::s3::Connection;
+use crate::s3::{Connection, S3};
 use crate::shutdown::{Limits, Shutdown};
 use crate::{demo, report, shutdown, status};
 
@@ -43,7 +44,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Error> {
     let format = cli.log_format;
     match cli.command {
         Command::Run(args) => run(*args, format, out),
-        Command::Status(args) => status(&args, out),
+        Command::Status(args) => status(args, out),
+        Command::Report(args) => write_report(args, format, out),
         Command::Demo(args) => demo(&args, format, out),
         Command::LocalS3(command) => local_s3(command, format, out),
     }
@@ -112,31 +114,25 @@ impl RunArgs {
         if self.report == Some(config::Location::Stdin) {
             return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
         }
+        if self.state == Some(config::Location::Stdin) {
+            return Err(Error::usage("--state is a folder or s3://bucket/prefix"));
+        }
         let stop_on = self.limits.codes()?;
-        let parts_in_flight = usize::from(self.concurrency);
-        let rewriting = self
-            .rewrite
-            .into_settings(self.trust.verify, parts_in_flight)?;
+        let shard = self.shards.shard(completion_index().as_deref())?;
+        let concurrency = self.shards.concurrency(shard)?;
+        let rewriting = self.rewrite.into_settings(self.trust.verify, concurrency)?;
         config::method_serves(rewriting.rules.method, &target)?;
         Ok(JobConfig {
             manifest: self.manifest,
             target,
             source_keys,
-            connection: Connection {
-                endpoint_url: self.store.endpoint_url,
-                region: self.store.region,
-                profile: self.store.profile,
-                credentials: None,
-                path_style: self.store.path_style,
-            },
+            connection: self.store.into(),
             state: self.state,
+            shard,
             report: self.report,
-            report_scope: match self.report_scope {
-                Scope::All => report::Scope::All,
-                Scope::Failed => report::Scope::Failed,
-            },
+            report_scope: self.report_scope.into(),
             settings: Settings {
-                concurrency: self.concurrency.into(),
+                concurrency,
                 failure_threshold_percent: self.failure_threshold,
                 stop_on,
             },
@@ -161,8 +157,50 @@ impl ProgressMode {
     }
 }
 
-fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
-    let status = block_on(status::read(&args.state))?;
+impl From<StoreArgs> for Connection {
+    fn from(store: StoreArgs) -> Self {
+        Self {
+            endpoint_url: store.endpoint_url,
+            region: store.region,
+            profile: store.profile,
+            credentials: None,
+            path_style: store.path_style,
+        }
+    }
+}
+
+impl From<Scope> for report::Scope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::All => Self::All,
+            Scope::Failed => Self::Failed,
+        }
+    }
+}
+
+fn write_report(args: ReportArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
+    start_log(format, &Progress::new(Style::None));
+    let config = job::ReportConfig {
+        state: args.state,
+        report: args.report,
+        scope: args.report_scope.into(),
+        connection: args.store.into(),
+    };
+    let reported = block_on(job::report(config))?;
+    let text = match args.output {
+        OutputFormat::Text => reported.to_string(),
+        OutputFormat::Json => reported.to_json(),
+    };
+    write_out(out, &text)?;
+    Ok(Exit::Complete)
+}
+
+fn status(args: StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
+    let status = block_on(async {
+        let s3 = S3::connect(&args.store.into()).await;
+        let home = job::Home::look(&args.state, &s3)?;
+        status::read(&home).await
+    })?;
     let text = match args.output {
         OutputFormat::Text => status.to_string(),
         OutputFormat::Json => status.to_json(),

@@ -3,6 +3,8 @@
 mod commands;
 mod limits;
 mod rewrite;
+mod shards;
+mod state;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -15,6 +17,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub use commands::execute;
 pub use limits::LimitArgs;
 pub use rewrite::{RewriteArgs, TrustArgs};
+pub use shards::ShardArgs;
+pub use state::{ReportArgs, StatusArgs};
 
 use crate::config::{Location, TargetMode};
 
@@ -47,8 +51,10 @@ pub struct Cli {
 pub enum Command {
     /// Re-encrypt the objects of a manifest.
     Run(Box<RunArgs>),
-    /// Where a job stands, read from its state; also while it runs.
+    /// Where a job stands with all its shards, read from its state; also while it runs.
     Status(StatusArgs),
+    /// Write the report of what is settled in all shards of a job; also while it runs.
+    Report(ReportArgs),
     /// All of it in one go on the embedded S3: objects of all modes, an inventory, a run, a proof.
     Demo(DemoArgs),
     /// The embedded S3: for a laptop and for tests, not for production.
@@ -116,15 +122,18 @@ pub struct RunArgs {
     /// How far the store is trusted.
     #[command(flatten)]
     pub trust: TrustArgs,
-    /// Where progress is kept: a folder of this job alone [default: .reseal/JOB-ID].
+    /// The part of the job that this process has.
+    #[command(flatten)]
+    pub shards: ShardArgs,
+    /// Where progress is kept: a folder or s3://bucket/prefix of this job alone [default: .reseal/JOB-ID].
     #[arg(
         long,
         env = "RESEAL_STATE",
-        value_name = "DIR",
+        value_name = "DIR|S3-URL",
         help_heading = "State and report"
     )]
-    pub state: Option<PathBuf>,
-    /// Where the completion report goes: a folder or s3://bucket/prefix [default: the state folder].
+    pub state: Option<Location>,
+    /// Where the completion report goes: a folder or s3://bucket/prefix [default: report/ in the state].
     #[arg(
         long,
         env = "RESEAL_REPORT",
@@ -141,17 +150,7 @@ pub struct RunArgs {
         help_heading = "State and report"
     )]
     pub report_scope: Scope,
-    /// Most objects in flight.
-    #[arg(
-        long,
-        env = "RESEAL_CONCURRENCY",
-        default_value_t = 128,
-        value_name = "N",
-        value_parser = clap::value_parser!(u16).range(1..=4096),
-        help_heading = "Limits"
-    )]
-    pub concurrency: u16,
-    /// Most writes per second, retries among them [default: no limit].
+    /// Most writes per second, retries among them, of all shards [default: no limit].
     #[arg(
         long,
         env = "RESEAL_RATE",
@@ -159,7 +158,7 @@ pub struct RunArgs {
         help_heading = "Limits"
     )]
     pub rate: Option<NonZeroU32>,
-    /// Stop when more than so many percent of the job's rows failed, once 1,000 have settled.
+    /// Stop when more than so many percent of the job's rows failed, once 1,000 have settled; each shard counts its own.
     #[arg(
         long,
         env = "RESEAL_FAILURE_THRESHOLD",
@@ -226,22 +225,6 @@ pub struct StoreArgs {
     /// Address buckets by path: https://host/bucket/key.
     #[arg(long, env = "RESEAL_PATH_STYLE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub path_style: bool,
-}
-
-/// `reseal status`.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// The job's state folder.
-    #[arg(long, env = "RESEAL_STATE", value_name = "DIR")]
-    pub state: PathBuf,
-    /// Text for a person, or one JSON object.
-    #[arg(
-        long,
-        env = "RESEAL_OUTPUT",
-        default_value = "text",
-        value_name = "FORMAT"
-    )]
-    pub output: OutputFormat,
 }
 
 /// `reseal demo`.

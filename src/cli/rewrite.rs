@@ -125,7 +125,7 @@ pub struct TrustArgs {
         value_name = "WHEN"
     )]
     pub probe: ProbeMode,
-    /// Read back and compare the first N rewritten objects before the rest is begun [default: 10; on AWS and
+    /// Read back and compare the first N objects that each shard rewrites before the rest is begun [default: 10; on AWS and
     /// with --probe off 0].
     #[arg(long, env = "RESEAL_CANARY", value_name = "N")]
     pub canary: Option<u64>,

@@ -1,23 +1,36 @@
-//! The completion report: the manifest and the journal, folded together.
+//! The completion report: the manifest and the journals of all shards, folded together.
+//!
+//! Each shard that finishes looks whether the others have: the last one writes the report. Two that finish at the same moment
+//! may both see it and both write, which does no harm: of a job whose every row has an outcome there is one report, to the
+//! byte, and whoever writes it second puts the same in its place.
 
 use std::path::{Path, PathBuf};
 
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::home::Home;
 use super::source::{blocking, local_part, patiently};
-use super::spec::JobFile;
+use super::spec::ShardFile;
 use crate::config::Location;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::journal::{Outcomes, ShardState, StateRoot};
+use crate::journal::Outcomes;
 use crate::manifest::{Prepared, RowReader};
 use crate::outcome::TaskOutcome;
 use crate::plan::NEEDS_RESTORE;
-use crate::report::{Destination, Report, ReportWriter, Scope};
+use crate::report::{Destination, Report, ReportError, ReportWriter, Scope};
 use crate::s3::S3;
 use crate::shard::Shard;
 use crate::stall::Stall;
 
-/// The folder in the state for a report that is uploaded, and for one that nobody wanted elsewhere.
+/// The folder for a report that is uploaded.
 const FOLDER: &str = "report";
+/// Most journals that are fetched at once.
+const JOURNALS_MAX: usize = 4;
+/// The document in the state that says when the report was complete.
+const DATED: &str = "report.json";
 
 /// Where a report is: paths, or URLs in S3.
 #[derive(Debug)]
@@ -26,113 +39,192 @@ pub struct Written {
     pub manifest: String,
     /// The manifest of the rows that wait for a restore, where there are any.
     pub needs_restore: Option<String>,
+    /// Rows that have an outcome.
+    pub settled: u64,
+    /// Rows that have none yet.
+    pub unsettled: u64,
 }
 
-/// Writes the report of everything that is settled.
-///
-/// # Errors
-/// The manifest or the journal can't be read, the report can't be written.
-pub async fn write(
-    s3: &S3,
-    stall: &Stall,
-    root: &StateRoot,
-    state: &ShardState,
-    job: &JobFile,
-    scope: Scope,
-    to: Option<&Location>,
-) -> Result<Written, Error> {
-    let mut paths = Vec::new();
-    for (index, part) in job.parts.iter().enumerate() {
-        paths.push(local_part(s3, stall, part, index, state.folder()).await?);
-    }
-    let (folder, destination) = match to {
-        Some(Location::S3 { bucket, key }) => {
-            let prefix = match key.trim_end_matches('/') {
-                "" => String::new(),
-                prefix => format!("{prefix}/"),
-            };
-            let bucket = bucket.clone();
-            (
-                state.folder().join(FOLDER),
-                Destination::S3 { bucket, prefix },
-            )
+/// What is reported, and where to.
+pub struct Completion<'a> {
+    /// The store.
+    pub s3: &'a S3,
+    /// Whether it answers.
+    pub stall: &'a Stall,
+    /// Where the job is.
+    pub home: &'a Home,
+    /// One of its shards: it says where the manifest is.
+    pub shard: &'a ShardFile,
+    /// A folder of nobody else's, for what is fetched and what is uploaded.
+    pub folder: &'a Path,
+    /// Whose writing it is, among all who may write at once.
+    pub writer: String,
+    /// Which rows.
+    pub scope: Scope,
+    /// Where the report goes; `None` is beside the state.
+    pub to: Option<&'a Location>,
+}
+
+impl Completion<'_> {
+    /// Writes the report of everything that is settled.
+    ///
+    /// # Errors
+    /// The manifest or a journal can't be read, the report can't be written.
+    pub async fn write(&self) -> Result<Written, Error> {
+        let default;
+        let to = match self.to {
+            Some(to) => to,
+            None => {
+                default = self.home.report();
+                &default
+            }
+        };
+        let mut parts = Vec::new();
+        for (index, part) in self.shard.parts.iter().enumerate() {
+            parts.push(local_part(self.s3, self.stall, part, index, self.folder).await?);
         }
-        Some(Location::Path(path)) => (path.clone(), Destination::Directory),
-        Some(Location::Stdin) | None => (state.folder().join(FOLDER), Destination::Directory),
-    };
-    let report = {
-        let outcomes = root
-            .outcomes(Shard::ONLY, &job.job_id, state.folder())
-            .await?;
-        let (prepared, job_id) = (job.prepared.clone(), job.job_id.clone());
-        let destination = destination.clone();
-        blocking(move || {
-            fold(
-                outcomes,
-                &prepared,
-                &job_id,
-                &paths,
-                &folder,
-                scope,
-                destination,
-            )
+        let (folder, destination) = match to {
+            Location::S3 { bucket, key } => {
+                let prefix = match key.trim_end_matches('/') {
+                    "" => String::new(),
+                    prefix => format!("{prefix}/"),
+                };
+                let bucket = bucket.clone();
+                let destination = Destination::S3 { bucket, prefix };
+                (self.folder.join(FOLDER), destination)
+            }
+            Location::Path(path) => (path.clone(), Destination::Directory),
+            Location::Stdin => {
+                return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
+            }
+        };
+        let prepared = self.shard.prepared.clone();
+        let writer = ReportWriter::create(
+            &folder,
+            &self.shard.job_id,
+            &prepared.bucket,
+            prepared.schema.names_versions(),
+            self.scope,
+            destination.clone(),
+            &self.writer,
+        )
+        .map_err(unwritable)?;
+        let outcomes = self.outcomes().await?;
+        let folded = blocking(move || fold(writer, prepared, outcomes, &parts)).await??;
+        let created = self.created(&folded).await?;
+        let report = {
+            let writer = folded.writer;
+            blocking(move || writer.finish(created).map_err(unwritable)).await??
+        };
+        let (manifest, needs_restore) = match destination {
+            Destination::Directory => (
+                report.manifest_path.display().to_string(),
+                report
+                    .needs_restore
+                    .map(|file| file.path.display().to_string()),
+            ),
+            Destination::S3 { bucket, prefix } => self.upload(&bucket, &prefix, report).await?,
+        };
+        Ok(Written {
+            manifest,
+            needs_restore,
+            settled: folded.settled,
+            unsettled: folded.unsettled,
         })
-        .await??
-    };
-    let Destination::S3 { bucket, prefix } = destination else {
-        let needs_restore = report.needs_restore;
-        return Ok(Written {
-            manifest: report.manifest_path.display().to_string(),
-            needs_restore: needs_restore.map(|file| file.path.display().to_string()),
-        });
-    };
-    let url = |name: &str| format!("s3://{bucket}/{prefix}{name}");
-    let mut last = String::new();
-    for file in &report.files {
-        let key = format!("{prefix}{}", file.name);
-        patiently(stall, || s3.upload(&bucket, &key, &file.path))
-            .await
-            .map_err(|error| Error {
-                exit: Exit::Internal,
-                message: format!("cannot upload the report to s3://{bucket}/{key}: {error}"),
-                hint: Some(format!(
-                    "it is complete in {}; the same command uploads it again",
-                    report.manifest_path.display()
-                )),
-            })?;
-        last = url(&file.name);
     }
-    Ok(Written {
-        manifest: last,
-        needs_restore: report.needs_restore.map(|file| url(&file.name)),
-    })
+
+    /// The outcomes of each shard.
+    async fn outcomes(&self) -> Result<Vec<Option<Outcomes>>, Error> {
+        let (root, job_id) = (&self.home.root, &self.shard.job_id);
+        let shards = Shard::all(self.shard.shard().count);
+        let reads = shards.map(|shard| root.outcomes(shard, job_id, self.folder));
+        let reads = futures::stream::iter(reads).buffered(JOURNALS_MAX);
+        Ok(reads.try_collect().await?)
+    }
+
+    /// When the report came to be what it is. All who write the report of a finished job say the same.
+    async fn created(&self, folded: &Folded) -> Result<OffsetDateTime, Error> {
+        let now = OffsetDateTime::now_utc();
+        if folded.unsettled > 0 {
+            return Ok(now);
+        }
+        let mine = Dated {
+            created: now.unix_timestamp(),
+        };
+        let agreed: Dated = self.home.root.agree(DATED, mine).await?;
+        Ok(OffsetDateTime::from_unix_timestamp(agreed.created).unwrap_or(now))
+    }
+
+    /// Puts a report into S3, `manifest.json` last; tells the URLs of it and of the rows that wait for a restore.
+    async fn upload(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        report: Report,
+    ) -> Result<(String, Option<String>), Error> {
+        let url = |name: &str| format!("s3://{bucket}/{prefix}{name}");
+        let mut last = String::new();
+        for file in &report.files {
+            let key = format!("{prefix}{}", file.name);
+            patiently(self.stall, || self.s3.upload(bucket, &key, &file.path))
+                .await
+                .map_err(|error| Error {
+                    exit: Exit::Internal,
+                    message: format!("cannot upload the report to s3://{bucket}/{key}: {error}"),
+                    hint: Some(
+                        "nothing that is settled is lost; the same command uploads it again".into(),
+                    ),
+                })?;
+            last = url(&file.name);
+        }
+        let needs_restore = report.needs_restore.map(|file| url(&file.name));
+        Ok((last, needs_restore))
+    }
 }
 
+/// When a report was complete, in seconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct Dated {
+    created: i64,
+}
+
+struct Folded {
+    writer: ReportWriter,
+    settled: u64,
+    unsettled: u64,
+}
+
+fn unwritable(error: ReportError) -> Error {
+    Error::new(Exit::Internal, error.to_string())
+}
+
+/// Reads all rows in the order of the manifest, and the outcome of each from its shard's journal: there it has the number that
+/// counting the rows of the shard gives.
 fn fold(
-    mut outcomes: Option<Outcomes>,
-    prepared: &Prepared,
-    job_id: &str,
+    mut writer: ReportWriter,
+    prepared: Prepared,
+    mut outcomes: Vec<Option<Outcomes>>,
     parts: &[PathBuf],
-    root: &Path,
-    scope: Scope,
-    destination: Destination,
-) -> Result<Report, Error> {
-    let unwritable =
-        |error: crate::report::ReportError| Error::new(Exit::Internal, error.to_string());
-    let with_versions = prepared.schema.names_versions();
-    let bucket = &prepared.bucket;
-    let mut writer = ReportWriter::create(root, job_id, bucket, with_versions, scope, destination)
-        .map_err(unwritable)?;
+) -> Result<Folded, Error> {
+    let prepared = prepared.whole();
+    let count = u32::try_from(outcomes.len()).expect("as many as shards");
+    let mut next_rows = vec![0; outcomes.len()];
+    let (mut settled, mut unsettled) = (0, 0);
     for (index, path) in parts.iter().enumerate() {
-        for entry in RowReader::open(path, prepared, index)? {
+        for entry in RowReader::open(path, &prepared, index)? {
             let entry = entry?;
-            let settled = match &mut outcomes {
-                Some(outcomes) => outcomes.of(entry.row)?,
+            let shard = Shard::of_key(&entry.key, count).index as usize;
+            let row = next_rows[shard];
+            next_rows[shard] += 1;
+            let outcome = match &mut outcomes[shard] {
+                Some(outcomes) => outcomes.of(row)?,
                 None => None,
             };
-            let Some(outcome) = settled else {
+            let Some(outcome) = outcome else {
+                unsettled += 1;
                 continue;
             };
+            settled += 1;
             let (key, version_id) = (&entry.key, entry.version_id.as_deref());
             writer.row(key, version_id, &outcome).map_err(unwritable)?;
             if matches!(&outcome, TaskOutcome::Failed(failure) if failure.code == NEEDS_RESTORE) {
@@ -140,5 +232,9 @@ fn fold(
             }
         }
     }
-    writer.finish().map_err(unwritable)
+    Ok(Folded {
+        writer,
+        settled,
+        unsettled,
+    })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::source::{blocking, local_part};
-use super::spec::JobFile;
+use super::spec::ShardFile;
 use crate::engine::Rows;
 use crate::error::Error;
 use crate::journal::Replay;
@@ -21,7 +21,7 @@ const BATCH_ROWS: usize = 256;
 const BATCHES_MAX: usize = 16;
 
 /// Starts reading. The rows end with the first error, or when the receiver is dropped.
-pub fn start(s3: S3, stall: Stall, state: &Path, job: Arc<JobFile>, before: Arc<Replay>) -> Rows {
+pub fn start(s3: S3, stall: Stall, state: &Path, job: Arc<ShardFile>, before: Arc<Replay>) -> Rows {
     let (sender, rows) = mpsc::channel(BATCHES_MAX);
     let state = state.to_owned();
     tokio::spawn(async move {
@@ -39,13 +39,13 @@ async fn read_all(
     s3: &S3,
     stall: &Stall,
     state: &Path,
-    job: Arc<JobFile>,
+    job: Arc<ShardFile>,
     before: Arc<Replay>,
     sender: &Sender,
 ) -> Result<(), Error> {
     let first_needed = before.settled.lowest_missing();
     for (index, part) in job.parts.iter().enumerate() {
-        let end = job.prepared.first_row(index) + job.prepared.parts[index].rows;
+        let end = job.prepared.first_row(index) + job.prepared.parts[index].own_rows;
         if end <= first_needed || sender.is_closed() {
             continue;
         }

@@ -7,9 +7,12 @@
 mod bucket;
 mod completion;
 mod feed;
+mod home;
 mod open;
 mod pinned;
 mod preflight;
+mod report;
+mod shards;
 mod source;
 mod spec;
 mod trust;
@@ -22,10 +25,13 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::sync::watch;
 
-use completion::Written;
+use completion::{Completion, Written};
+pub use home::Home;
 use open::Opened;
 use preflight::Rewrites;
-pub use spec::{JobFile, JobSpec};
+pub use report::{ReportConfig, Reported, report};
+pub use shards::{Seen, look};
+pub use spec::{JobFile, JobSpec, ShardFile};
 
 use crate::bucket::BucketFacts;
 use crate::config::JobConfig;
@@ -35,13 +41,14 @@ use crate::error::Error;
 use crate::event::{Event, Level};
 use crate::exit::Exit;
 use crate::human;
-use crate::journal::{Record, Replay, ShardState, StateError, StateRoot, Writer};
+use crate::journal::{Record, Replay, ShardState, StateError, Writer};
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::report::Scope;
 use crate::s3::S3;
 use crate::s3_error::S3Error;
+use crate::shard::Shard;
 use crate::shutdown::{self, Shutdown};
 use crate::stall::{Change, Stall, Watch};
 use crate::summary::{Collector, Summary};
@@ -96,7 +103,7 @@ pub async fn run(
     };
 
     let work = run.open(&mut shutdown);
-    let Opened { root, state, job } = with_heartbeat(work, &emit, &mut stalls).await?;
+    let Opened { home, state, job } = with_heartbeat(work, &emit, &mut stalls).await?;
     let job = Arc::new(job);
     let work = run.rewrite(&state, &job, &mut shutdown);
     let end = with_heartbeat(work, &emit, &mut stalls).await?;
@@ -107,10 +114,18 @@ pub async fn run(
     };
     let (mut exit, mut error) = judge(end, listeners.borrow().collector.tally().failed_total());
     let mut report = None;
-    if exit != Exit::Interrupted {
-        let work = run.report(&root, &state, &job, scope, &mut shutdown);
+    let mut unfinished = Vec::new();
+    // Of a job that failed, whoever looks after all of its shards asks for the report.
+    let reports = match exit {
+        Exit::Complete | Exit::RowsFailed => true,
+        Exit::Interrupted => false,
+        _ => config.shard.count == 1,
+    };
+    if reports {
+        let work = run.report(&home, &state, &job, scope, &mut shutdown);
         match with_heartbeat(work, &emit, &mut stalls).await {
-            Ok(written) => report = Some(written),
+            Ok(ReportEnd::Written(written)) => report = Some(written),
+            Ok(ReportEnd::Left(to)) => unfinished = to,
             // What made the job fail is the news then.
             Err(_) if error.is_some() => {}
             Err(unwritten) => {
@@ -126,8 +141,12 @@ pub async fn run(
     let (report, needs_restore) = report.map_or((None, None), |written| {
         (Some(written.manifest), written.needs_restore)
     });
+    let is_cut = config.shard.count > 1;
     let summary = Summary {
         needs_restore,
+        shard: is_cut.then_some(config.shard.index),
+        shards: is_cut.then_some(config.shard.count),
+        unfinished_shards: unfinished,
         ..listeners
             .borrow()
             .collector
@@ -167,7 +186,7 @@ impl Run<'_> {
     async fn rewrite(
         &self,
         state: &ShardState,
-        job: &Arc<JobFile>,
+        job: &Arc<ShardFile>,
         shutdown: &mut Shutdown,
     ) -> Result<End, Error> {
         let (before, mut journal) = tokio::select! {
@@ -180,7 +199,7 @@ impl Run<'_> {
         let end = if let Some(crossed) = Crossed::by(&before.tally, percent) {
             let when = " in earlier runs of this job";
             Ok(End::Stopped(too_many_failed(crossed, when)))
-        } else if before.settled.len() == job.prepared.rows {
+        } else if before.settled.len() == job.rows {
             Ok(End::Complete)
         } else {
             let asked = tokio::select! {
@@ -213,15 +232,19 @@ impl Run<'_> {
     }
 
     /// Tells how things stand before the first row.
-    fn begin(&self, state: &ShardState, job: &JobFile, before: &Replay) {
+    fn begin(&self, state: &ShardState, job: &ShardFile, before: &Replay) {
         (self.emit)(Event::Started {
-            total: job.prepared.rows,
+            total: job.rows,
             before: &before.tally,
         });
+        let shard = match job.shard() {
+            Shard::ONLY => String::new(),
+            shard => format!(", shard {shard}"),
+        };
         tracing::info!(
-            "job {}: {} in {}, {} settled, state in {}",
+            "job {}{shard}: {} in {}, {} settled, state in {}",
             job.job_id,
-            human::count_of(job.prepared.rows, "row"),
+            human::count_of(job.rows, "row"),
             job.prepared.bucket,
             before.settled.len(),
             state.place()
@@ -231,7 +254,7 @@ impl Run<'_> {
                 message: "the manifest has no rows (an empty inventory, or a report without failed rows): there is nothing to do",
             });
         }
-        if job.prepared.rows > 0 && before.settled.len() == job.prepared.rows {
+        if job.rows > 0 && before.settled.len() == job.rows {
             (self.emit)(Event::Warning {
                 message: "earlier runs have settled every row: no object is looked at again; for that, give another --state",
             });
@@ -261,7 +284,7 @@ impl Run<'_> {
     fn preflight(
         &self,
         facts: BucketFacts,
-        job: &JobFile,
+        job: &ShardFile,
         before: &Replay,
     ) -> Result<BucketFacts, End> {
         let mut target = self.config.target.clone();
@@ -270,7 +293,7 @@ impl Run<'_> {
         }
         let rewriting = &self.config.rewriting;
         let rewrites = Rewrites {
-            rows: job.prepared.rows,
+            rows: job.rows,
             method: rewriting.rules.method,
             delete_superseded: rewriting.delete_superseded,
             allowed: &rewriting.rules.allowed,
@@ -299,13 +322,13 @@ impl Run<'_> {
     async fn engine(
         &self,
         state: &ShardState,
-        job: &Arc<JobFile>,
+        job: &Arc<ShardFile>,
         before: &Arc<Replay>,
         journal: &mut Writer,
         facts: &BucketFacts,
         shutdown: &Shutdown,
     ) -> Result<End, EngineError> {
-        let limiter = Limiter::new(self.config.rate);
+        let limiter = Limiter::new(self.config.rate, self.config.shard.count);
         let mut source_keys = self.config.source_keys.clone();
         if let Target::SseC(key) = &self.config.target {
             // What is under the target already shows itself only to the target's key.
@@ -425,24 +448,52 @@ impl Run<'_> {
         Ok(target)
     }
 
-    /// Writes the report of what is settled. It is in flight, and so has the time that there is to drain.
+    /// Writes the report of what is settled, unless other shards are still at work: then it is for the last of them. It is in flight,
+    /// and so has the time that there is to drain.
     async fn report(
         &self,
-        root: &StateRoot,
+        home: &Home,
         state: &ShardState,
-        job: &JobFile,
+        job: &ShardFile,
         scope: Scope,
         shutdown: &mut Shutdown,
-    ) -> Result<Written, Error> {
-        let to = self.config.report.as_ref();
+    ) -> Result<ReportEnd, Error> {
+        let completion = Completion {
+            s3: self.s3,
+            stall: self.stall,
+            home,
+            shard: job,
+            folder: state.folder(),
+            writer: format!("shard-{}", job.shard().index),
+            scope,
+            to: self.config.report.as_ref(),
+        };
+        let write = async {
+            let count = job.shard().count;
+            if count > 1 {
+                let unfinished = shards::unfinished(&home.root, count).await?;
+                if !unfinished.is_empty() {
+                    return Ok(ReportEnd::Left(unfinished));
+                }
+            }
+            completion.write().await.map(ReportEnd::Written)
+        };
         tokio::select! {
-            written = completion::write(self.s3, self.stall, root, state, job, scope, to) => written,
+            reported = write => reported,
             () = shutdown::given_up(shutdown) => {
                 Err(Error::new(Exit::Interrupted, "interrupted before the report was written")
                     .hint("what is settled is kept; the same command writes the report"))
             }
         }
     }
+}
+
+/// What became of the report.
+enum ReportEnd {
+    /// It is there.
+    Written(Written),
+    /// It is left to these shards.
+    Left(Vec<u32>),
 }
 
 /// How long a state that does not answer is waited for.

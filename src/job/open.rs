@@ -1,11 +1,19 @@
 //! Opens the state of a job: finds it, or makes it and prepares the manifest.
+//!
+//! ```text
+//! is it this job's? ─→ take the shard ─→ prepare, once ─→ say what the job is, or hear it ─→ say what the shard is
+//! ```
+//!
+//! All shards may do so at once. Each reads the whole manifest and none waits for another; the first that is done says in
+//! `job.json` what the job is, and the others hold what they have found against it before they keep a word of their own.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
+use super::home::{Home, scratch_in};
 use super::pinned;
-use super::source::{self, ManifestSource, PartSource, blocking};
-use super::spec::{JobFile, JobSpec};
+use super::source::{self, ManifestSource, PartSource, Unprepared, blocking};
+use super::spec::{JobFile, JobSpec, ShardFile};
 use crate::config::{JobConfig, Location};
 use crate::error::Error;
 use crate::event::Event;
@@ -20,48 +28,43 @@ const STATES: &str = ".reseal";
 /// Most states there that are looked into for one that fits.
 const STATES_MAX: usize = 10_000;
 
-/// A job whose manifest is prepared, and its state, held by this process.
+/// A shard whose manifest is prepared, and its state, held by this process.
 pub struct Opened {
-    /// The state of the whole job.
-    pub root: StateRoot,
-    /// That of this shard.
+    /// Where the whole job is.
+    pub home: Home,
+    /// The state of this shard.
     pub state: ShardState,
-    /// The job.
-    pub job: JobFile,
+    /// The shard.
+    pub job: ShardFile,
 }
 
-/// Opens the job's state, and prepares the manifest where no earlier run has.
+/// Opens the shard's state, and prepares the manifest where no earlier run has.
 ///
 /// # Errors
 /// The manifest is not sound; the state is another job's, damaged, or in use.
 pub async fn open(config: &JobConfig, s3: &S3, emit: &dyn Fn(Event<'_>)) -> Result<Opened, Error> {
-    let spec = JobSpec::of(config, s3.endpoint_url());
-    match &config.state {
-        Some(path) => open_at(path, config, spec, s3, emit).await,
-        None => open_default(config, spec, s3, emit).await,
-    }
-}
-
-async fn open_at(
-    path: &Path,
-    config: &JobConfig,
-    spec: JobSpec,
-    s3: &S3,
-    emit: &dyn Fn(Event<'_>),
-) -> Result<Opened, Error> {
+    let opening = Opening {
+        spec: JobSpec::of(config, s3.endpoint_url()),
+        shard: config.shard,
+        config,
+        s3,
+        emit,
+    };
     // The manifest first: one that is not there leaves nothing behind.
     let source = source::identify(s3, &config.manifest).await?;
-    refuse_foreign(path)?;
-    let root = StateRoot::dir(path);
-    let state = root.take(Shard::ONLY).await?;
-    if let Some(job) = state.read().await? {
-        return reopen(root, state, job, config, &spec, source, s3, emit).await;
+    match &config.state {
+        Some(location) => {
+            if let Location::Path(path) = location {
+                refuse_foreign(path)?;
+            }
+            let home = Home::open(location, s3).await?;
+            opening.enter(home, source).await
+        }
+        None => match opening.find(Path::new(STATES), &source).await {
+            Some(path) => opening.enter(Home::dir(&path), source).await,
+            None => opening.settle(Path::new(STATES), source).await,
+        },
     }
-    let folder = source::folder(state.folder())?;
-    let (parts, prepared) = source::prepare(s3, &config.manifest, &folder, emit).await?;
-    let job = JobFile::new(spec, source, parts, prepared);
-    state.write(&job).await?;
-    Ok(Opened { root, state, job })
 }
 
 /// A folder with somebody else's files is no state.
@@ -76,7 +79,8 @@ fn refuse_foreign(path: &Path) -> Result<(), Error> {
         .collect();
     // A volume of its own comes with a lost+found.
     let is_free = names.iter().all(|name| name == "lost+found");
-    if is_free || names.iter().any(|name| name == "shard-0") {
+    let is_ours = |name: &str| name == "job.json" || name.starts_with("shard-");
+    if is_free || names.iter().any(|name| name.to_str().is_some_and(is_ours)) {
         return Ok(());
     }
     Err(Error::usage(format!(
@@ -86,61 +90,219 @@ fn refuse_foreign(path: &Path) -> Result<(), Error> {
     .hint("give --state a folder of its own, a new or an empty one"))
 }
 
-/// A state that has a job: it must be this one.
-async fn reopen(
-    root: StateRoot,
-    state: ShardState,
-    job: JobFile,
-    config: &JobConfig,
-    spec: &JobSpec,
-    source: ManifestSource,
-    s3: &S3,
-    emit: &dyn Fn(Event<'_>),
-) -> Result<Opened, Error> {
-    let differences = job.spec.differences(spec);
-    if !differences.is_empty() {
-        return Err(Error::new(
-            Exit::State,
-            format!(
-                "the state {} belongs to job {}, which differs in {}",
-                state.place(),
-                job.job_id,
-                differences.join(", ")
-            ),
-        )
-        .hint("give the flags of that job to continue it, or another --state for a new one"));
-    }
-    if config.manifest == Location::Stdin && job.source.location == config.manifest.to_string() {
-        check_stdin(&state).await?;
-        return Ok(Opened { root, state, job });
-    }
-    if source.version.is_some()
-        && source == job.source
-        && pinned::are_unchanged(s3, &config.manifest, &job).await?
-    {
-        return Ok(Opened { root, state, job });
-    }
-    // Moved, touched or written again: the content decides.
-    let scratch = scratch(state.folder())?;
-    let now = source::prepare(s3, &config.manifest, scratch.path(), emit).await;
-    let (parts, prepared) = pinned::held_against(&job.prepared, now, &state.place())?;
-    let job = refreshed(&state, job, source, parts, prepared).await?;
-    Ok(Opened { root, state, job })
+struct Opening<'a> {
+    config: &'a JobConfig,
+    spec: JobSpec,
+    shard: Shard,
+    s3: &'a S3,
+    emit: &'a dyn Fn(Event<'_>),
 }
 
-/// The job with its manifest where it is now. What came on standard input is not kept a second time: the state reads on where it
+impl Opening<'_> {
+    /// Opens the state in a home that was named or found.
+    async fn enter(&self, home: Home, source: ManifestSource) -> Result<Opened, Error> {
+        if let Some(job) = home.root.read_job::<JobFile>().await? {
+            job.check(&home.root.place(), &self.spec, self.shard)?;
+        }
+        let state = home.root.take(self.shard).await?;
+        let job = match state.read().await? {
+            Some(job) => self.reopen(&home, &state, job, source).await?,
+            None => {
+                let folder = source::folder(state.folder())?;
+                let (parts, prepared) = self.prepare(&folder).await?;
+                self.begin(&home, &state, source, parts, prepared).await?
+            }
+        };
+        Ok(Opened { home, state, job })
+    }
+
+    /// Makes a home below `states`. The job's id, and so its folder, follows from the manifest's content.
+    async fn settle(&self, states: &Path, source: ManifestSource) -> Result<Opened, Error> {
+        std::fs::create_dir_all(states)
+            .map_err(|error| Error::io(format!("cannot make {}", states.display()), &error))?;
+        let scratch = scratch_in(states)?;
+        let folder = source::folder(scratch.path())?;
+        let (parts, prepared) = self.prepare(&folder).await?;
+        let home = Home::dir(&states.join(self.spec.job_id(&prepared.digest)));
+        if let Some(job) = home.root.read_job::<JobFile>().await? {
+            job.check(&home.root.place(), &self.spec, self.shard)?;
+        }
+        let state = home.root.take(self.shard).await?;
+        let job = match state.read().await? {
+            Some(job) => {
+                self.agree(&home.root, &job).await?;
+                refreshed(&state, job, source, parts, prepared).await?
+            }
+            None => {
+                let kept = state.folder().join(folder.file_name().unwrap_or_default());
+                // Left by a run that was killed before it could write down what it had.
+                let _ = std::fs::remove_dir_all(&kept);
+                std::fs::rename(&folder, &kept).map_err(|error| {
+                    Error::io(format!("cannot move {}", folder.display()), &error)
+                })?;
+                self.begin(&home, &state, source, parts, prepared).await?
+            }
+        };
+        Ok(Opened { home, state, job })
+    }
+
+    /// The state of the same job over the same source, if one is there: it saves the pass over the manifest.
+    async fn find(&self, states: &Path, source: &ManifestSource) -> Option<PathBuf> {
+        source.version.as_ref()?;
+        let folders = std::fs::read_dir(states).ok()?;
+        let paths = folders
+            .take(STATES_MAX)
+            .flatten()
+            .map(|folder| folder.path());
+        for path in paths {
+            // A damaged one is met, and told, when its turn comes.
+            let root = StateRoot::dir(&path);
+            let Ok(Some(job)) = root.read_job::<JobFile>().await else {
+                continue;
+            };
+            if job.spec != self.spec || job.shards != self.shard.count {
+                continue;
+            }
+            let own = root.read_shard::<ShardFile>(self.shard).await;
+            if let Ok(Some(own)) = own
+                && own.source == *source
+            {
+                return Some(path);
+            }
+        }
+        None
+    }
+
+    async fn prepare(&self, folder: &Path) -> Result<(Vec<PartSource>, Prepared), Unprepared> {
+        source::prepare(
+            self.s3,
+            &self.config.manifest,
+            folder,
+            self.shard,
+            self.emit,
+        )
+        .await
+    }
+
+    /// A shard that has just been prepared, in the folder of its state.
+    async fn begin(
+        &self,
+        home: &Home,
+        state: &ShardState,
+        source: ManifestSource,
+        mut parts: Vec<PartSource>,
+        prepared: Prepared,
+    ) -> Result<ShardFile, Error> {
+        let spool = home.spool(self.shard);
+        if let Some((bucket, key)) = spool.filter(|_| self.config.manifest == Location::Stdin) {
+            let kept = source::keep(self.s3, state.folder(), bucket, &key).await?;
+            for part in &mut parts {
+                if *part == PartSource::Spooled {
+                    *part = kept.clone();
+                }
+            }
+        }
+        let job = ShardFile::new(&self.spec, source, parts, prepared);
+        self.agree(&home.root, &job).await?;
+        state.write(&job).await?;
+        Ok(job)
+    }
+
+    /// Says what the job is, or holds the shard against what another has said.
+    async fn agree(&self, root: &StateRoot, own: &ShardFile) -> Result<JobFile, Error> {
+        let place = root.place();
+        let said: Option<JobFile> = match root.read_job().await? {
+            None if self.spec.job_id(&own.prepared.digest) == own.job_id => {
+                root.create_job(&JobFile::of(own, self.spec.clone()))
+                    .await?;
+                root.read_job().await?
+            }
+            said => said,
+        };
+        if let Some(job) = &said {
+            job.check(&place, &self.spec, self.shard)?;
+            pinned::check(&job.manifest, &own.prepared, &place)?;
+        }
+        let said = said.filter(|job| job.job_id == own.job_id && own.shard() == self.shard);
+        said.ok_or_else(|| {
+            Error::new(
+                Exit::State,
+                format!(
+                    "the state {place} is not of one piece: its shard {} is of job {}",
+                    own.shard(),
+                    own.job_id
+                ),
+            )
+            .hint("restore the state from a copy, or give another --state for a new job")
+        })
+    }
+
+    /// A shard that was prepared before: its manifest must be this one.
+    async fn reopen(
+        &self,
+        home: &Home,
+        state: &ShardState,
+        job: ShardFile,
+        source: ManifestSource,
+    ) -> Result<ShardFile, Error> {
+        let said = self.agree(&home.root, &job).await?;
+        let manifest = &self.config.manifest;
+        if *manifest == Location::Stdin && job.source.location == manifest.to_string() {
+            self.check_stdin(home, state).await?;
+            return Ok(job);
+        }
+        if source.version.is_some()
+            && source == job.source
+            && pinned::are_unchanged(self.s3, manifest, &job).await?
+        {
+            return Ok(job);
+        }
+        // Moved, touched or written again: the content decides.
+        let scratch = scratch_in(state.folder())?;
+        let now = self.prepare(scratch.path()).await;
+        let place = home.root.place();
+        let (parts, prepared) = pinned::held_against(&said.manifest, now, &place)?;
+        refreshed(state, job, source, parts, prepared).await
+    }
+
+    /// Standard input is in the state already; if there is some again, it must be the same.
+    async fn check_stdin(&self, home: &Home, state: &ShardState) -> Result<(), Error> {
+        if std::io::stdin().is_terminal() {
+            return Ok(());
+        }
+        let kept = source::spooled(state.folder());
+        if let Some((bucket, key)) = home.spool(self.shard) {
+            source::folder(state.folder())?;
+            source::fetch(self.s3, &source::unbegun(), bucket, &key, None, &kept).await?;
+        }
+        blocking(move || {
+            let failed = |error: std::io::Error| Error::io("cannot compare standard input with the state", &error);
+            match source::compare(&mut std::io::stdin().lock(), &kept).map_err(failed)? {
+                source::Comparison::Nothing | source::Comparison::Same => Ok(()),
+                source::Comparison::Differs => Err(Error::new(
+                    Exit::State,
+                    "standard input is not the manifest that this state belongs to",
+                )
+                .hint("give nothing or the same on standard input to continue, or another --state for a new job")),
+            }
+        })
+        .await?
+    }
+}
+
+/// The shard with its manifest where it is now. What came on standard input is not kept a second time: the state reads on where it
 /// did.
 async fn refreshed(
     state: &ShardState,
-    job: JobFile,
+    job: ShardFile,
     source: ManifestSource,
     parts: Vec<PartSource>,
     prepared: Prepared,
-) -> Result<JobFile, Error> {
+) -> Result<ShardFile, Error> {
     if parts.contains(&PartSource::Spooled) || source.location == Location::Stdin.to_string() {
         return Ok(job);
     }
-    let job = JobFile {
+    let job = ShardFile {
         source,
         parts,
         prepared,
@@ -148,99 +310,4 @@ async fn refreshed(
     };
     state.write(&job).await?;
     Ok(job)
-}
-
-/// Standard input is in the state already; if there is some again, it must be the same.
-async fn check_stdin(state: &ShardState) -> Result<(), Error> {
-    let kept = source::spooled(state.folder());
-    blocking(move || {
-        let stdin = std::io::stdin();
-        if stdin.is_terminal() {
-            return Ok(());
-        }
-        let failed = |error: std::io::Error| Error::io("cannot compare standard input with the state", &error);
-        match source::compare(&mut stdin.lock(), &kept).map_err(failed)? {
-            source::Comparison::Nothing | source::Comparison::Same => Ok(()),
-            source::Comparison::Differs => Err(Error::new(
-                Exit::State,
-                "standard input is not the manifest that this state belongs to",
-            )
-            .hint("give nothing or the same on standard input to continue, or another --state for a new job")),
-        }
-    })
-    .await?
-}
-
-async fn open_default(
-    config: &JobConfig,
-    spec: JobSpec,
-    s3: &S3,
-    emit: &dyn Fn(Event<'_>),
-) -> Result<Opened, Error> {
-    let states = Path::new(STATES);
-    let source = source::identify(s3, &config.manifest).await?;
-    if let Some(path) = find_state(states, &spec, &source).await {
-        let root = StateRoot::dir(&path);
-        let state = root.take(Shard::ONLY).await?;
-        if let Some(job) = state.read().await? {
-            return reopen(root, state, job, config, &spec, source, s3, emit).await;
-        }
-    }
-    std::fs::create_dir_all(states)
-        .map_err(|error| Error::io(format!("cannot make {}", states.display()), &error))?;
-    // The job's id, and so its folder, follows from the manifest's content.
-    let scratch = scratch(states)?;
-    let folder = source::folder(scratch.path())?;
-    let (parts, prepared) = source::prepare(s3, &config.manifest, &folder, emit).await?;
-    let job_id = spec.job_id(&prepared.digest);
-    let root = StateRoot::dir(&states.join(&job_id));
-    let state = root.take(Shard::ONLY).await?;
-    if let Some(job) = state.read().await? {
-        let job = refreshed(&state, job, source, parts, prepared).await?;
-        return Ok(Opened { root, state, job });
-    }
-    let kept = state.folder().join(folder.file_name().unwrap_or_default());
-    // Left by a run that was killed before it could write the job.
-    let _ = std::fs::remove_dir_all(&kept);
-    std::fs::rename(&folder, &kept)
-        .map_err(|error| Error::io(format!("cannot move {}", folder.display()), &error))?;
-    let job = JobFile::new(spec, source, parts, prepared);
-    state.write(&job).await?;
-    Ok(Opened { root, state, job })
-}
-
-/// The state of the same job over the same source, if one is there: it saves the pass over the manifest.
-async fn find_state(states: &Path, spec: &JobSpec, source: &ManifestSource) -> Option<PathBuf> {
-    source.version.as_ref()?;
-    let folders = std::fs::read_dir(states).ok()?;
-    let paths = folders
-        .take(STATES_MAX)
-        .flatten()
-        .map(|folder| folder.path());
-    for path in paths {
-        // A damaged one is met, and told, when its turn comes.
-        let job = StateRoot::dir(&path)
-            .read_shard::<JobFile>(Shard::ONLY)
-            .await;
-        if let Ok(Some(job)) = job
-            && job.spec == *spec
-            && job.source == *source
-        {
-            return Some(path);
-        }
-    }
-    None
-}
-
-/// A folder that vanishes when it is dropped.
-fn scratch(parent: &Path) -> Result<tempfile::TempDir, Error> {
-    tempfile::Builder::new()
-        .prefix(".preparing-")
-        .tempdir_in(parent)
-        .map_err(|error| {
-            Error::io(
-                format!("cannot make a folder in {}", parent.display()),
-                &error,
-            )
-        })
 }

@@ -7,11 +7,11 @@
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::source::{PartSource, Unprepared, patiently, unbegun, unreadable};
-use super::spec::JobFile;
+use super::spec::{ManifestFacts, PartDigest, ShardFile};
 use crate::config::Location;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::manifest::{Fingerprint, ManifestError, PartFacts, Prepared, Problem};
+use crate::manifest::{Fingerprint, ManifestError, Prepared, Problem};
 use crate::object::ObjectRef;
 use crate::s3::{Ask, S3};
 
@@ -22,7 +22,7 @@ const LOOKS_MAX: usize = 16;
 ///
 /// # Errors
 /// S3 refuses to say.
-pub async fn are_unchanged(s3: &S3, manifest: &Location, job: &JobFile) -> Result<bool, Error> {
+pub async fn are_unchanged(s3: &S3, manifest: &Location, job: &ShardFile) -> Result<bool, Error> {
     let mut in_s3 = Vec::new();
     for (part, facts) in job.parts.iter().zip(&job.prepared.parts) {
         match part {
@@ -66,18 +66,28 @@ pub async fn are_unchanged(s3: &S3, manifest: &Location, job: &JobFile) -> Resul
         .await
 }
 
-/// Holds what a manifest is now against what it was when the job was prepared.
+/// Holds a manifest against the one that the job began with.
+///
+/// # Errors
+/// It is another.
+pub fn check(before: &ManifestFacts, now: &Prepared, state: &str) -> Result<(), Error> {
+    if now.digest == before.digest {
+        return Ok(());
+    }
+    Err(another(what_changed(before, now), state))
+}
+
+/// Holds what a manifest is now, if it is one, against what it was when the job was prepared.
 ///
 /// # Errors
 /// It is another; or it can't be told.
 pub fn held_against(
-    before: &Prepared,
+    before: &ManifestFacts,
     now: Result<(Vec<PartSource>, Prepared), Unprepared>,
     state: &str,
 ) -> Result<(Vec<PartSource>, Prepared), Error> {
     let what = match now {
-        Ok((parts, now)) if now.digest == before.digest => return Ok((parts, now)),
-        Ok((_, now)) => what_changed(before, &now),
+        Ok((parts, now)) => return check(before, &now, state).map(|()| (parts, now)),
         // It was sound once. What is out of sight may still be the same.
         Err(Unprepared::Manifest(ManifestError::Invalid(faults)))
             if !faults.shown.iter().any(|fault| {
@@ -91,23 +101,27 @@ pub fn held_against(
         }
         Err(error) => return Err(error.into()),
     };
-    Err(Error::new(
-        Exit::State,
-        format!("the state {state} belongs to another manifest: {what}"),
+    Err(another(what, state))
+}
+
+fn another(what: String, state: &str) -> Error {
+    let message = format!("the state {state} belongs to another manifest: {what}");
+    Error::new(Exit::State, message).hint(
+        "put the old manifest back to continue that job, or give another --state for a new one",
     )
-    .hint("put the old manifest back to continue that job, or give another --state for a new one"))
 }
 
 /// How a manifest differs from the one that was prepared.
-fn what_changed(before: &Prepared, now: &Prepared) -> String {
+fn what_changed(before: &ManifestFacts, now: &Prepared) -> String {
+    let now = &ManifestFacts::of("", now);
     if before.bucket != now.bucket {
         return format!(
             "it was for bucket {:?} and is for {:?}",
             before.bucket, now.bucket
         );
     }
-    let contents = |prepared: &Prepared| {
-        let parts = prepared.parts.iter();
+    let contents = |manifest: &ManifestFacts| {
+        let parts = manifest.parts.iter();
         let mut all: Vec<_> = parts.map(|part| part.sha256.clone()).collect();
         all.sort_unstable();
         all
@@ -131,9 +145,9 @@ fn what_changed(before: &Prepared, now: &Prepared) -> String {
 }
 
 fn differing_parts<'a>(
-    before: &'a [PartFacts],
-    now: &'a [PartFacts],
-) -> Option<(&'a PartFacts, &'a PartFacts)> {
+    before: &'a [PartDigest],
+    now: &'a [PartDigest],
+) -> Option<(&'a PartDigest, &'a PartDigest)> {
     let mut both = before.iter().zip(now);
     both.find(|(before, now)| before.sha256 != now.sha256)
 }

@@ -25,6 +25,7 @@ use crate::object::ObjectRef;
 use crate::retry::{self, Attempts, Verdict};
 use crate::s3::{Ask, S3};
 use crate::s3_error::S3Error;
+use crate::shard::Shard;
 use crate::stall::{self, Stall};
 
 /// The folder in the state for what was fetched.
@@ -122,7 +123,7 @@ impl From<Unprepared> for Error {
     }
 }
 
-/// Makes the validating pass. What is fetched goes to `folder`.
+/// Makes the validating pass for a shard. What is fetched goes to `folder`.
 ///
 /// # Errors
 /// Every fault of the manifest.
@@ -130,6 +131,7 @@ pub async fn prepare(
     s3: &S3,
     location: &Location,
     folder: &Path,
+    shard: Shard,
     emit: &dyn Fn(Event<'_>),
 ) -> Result<(Vec<PartSource>, Prepared), Unprepared> {
     let top = fetch_top(s3, location, folder).await?;
@@ -147,7 +149,7 @@ pub async fn prepare(
         });
     }
     let mut parts = part_sources(location, &source, top.source)?;
-    let mut preparation = Preparation::new(&source);
+    let mut preparation = Preparation::new(&source).of_shard(shard);
     for (index, part) in parts.iter_mut().enumerate() {
         let (path, origin) = match part {
             PartSource::Path(path) => (path.clone(), Origin::Local),
@@ -205,6 +207,34 @@ pub fn forget_copies(state: &Path, parts: &[PartSource]) {
             let _ = std::fs::remove_file(part_path(&folder, index));
         }
     }
+}
+
+/// Puts what came on standard input into S3, where a state outlives this machine.
+///
+/// # Errors
+/// It can't be put there.
+pub async fn keep(s3: &S3, state: &Path, bucket: &str, key: &str) -> Result<PartSource, Error> {
+    let file = spooled(state);
+    let unkept = |error| Error {
+        message: format!("cannot keep standard input in s3://{bucket}/{key}: {error}"),
+        ..Error::from(error)
+    };
+    patiently(&unbegun(), || s3.upload(bucket, key, &file))
+        .await
+        .map_err(unkept)?;
+    let object = ObjectRef {
+        bucket,
+        key,
+        version_id: None,
+    };
+    let head = patiently(&unbegun(), || s3.head(object, Ask::default()))
+        .await
+        .map_err(unkept)?;
+    Ok(PartSource::S3 {
+        bucket: bucket.to_owned(),
+        key: key.to_owned(),
+        etag: head.etag,
+    })
 }
 
 /// What comparing with a kept file found.
@@ -444,7 +474,10 @@ async fn add_part(
 }
 
 /// Fetches an object into `path`, whole or not at all; returns its ETag.
-async fn fetch(
+///
+/// # Errors
+/// S3 refuses it, or it can't be written.
+pub async fn fetch(
     s3: &S3,
     stall: &Stall,
     bucket: &str,

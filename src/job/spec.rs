@@ -6,9 +6,13 @@ use sha2::{Digest as _, Sha256};
 use super::source::{ManifestSource, PartSource};
 use crate::config::JobConfig;
 use crate::encryption::Target;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::human;
 use crate::manifest::Prepared;
 use crate::plan::{MethodChoice, Versions};
 use crate::profile::StoreProfile;
+use crate::shard::Shard;
 
 /// Bytes of the digest that make a job id.
 const JOB_ID_BYTES: usize = 16;
@@ -130,19 +134,123 @@ impl JobSpec {
     }
 }
 
-/// The job document in the state.
+/// `job.json` at the root of a state: what all shards have to agree on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JobFile {
-    /// The version of reseal that prepared the job.
+    /// The version of reseal that made it.
     pub version: String,
     /// The job's id.
     pub job_id: String,
     /// What decides an outcome.
     pub spec: JobSpec,
+    /// How many shards the job is cut in.
+    pub shards: u32,
+    /// The list of objects.
+    pub manifest: ManifestFacts,
+}
+
+/// What a manifest is, wherever it lies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFacts {
+    /// Where the shard that came first found it, as it was typed.
+    pub location: String,
+    /// The bucket of every row.
+    pub bucket: String,
+    /// Its rows, of all shards.
+    pub rows: u64,
+    /// Pins the content: [`Prepared::digest`].
+    pub digest: String,
+    /// Its parts, so that what changed can be told.
+    pub parts: Vec<PartDigest>,
+}
+
+/// The content of one part of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartDigest {
+    /// The manifest's name, or the data file's key.
+    pub name: String,
+    /// SHA-256 of it as it is stored, in hexadecimal.
+    pub sha256: String,
+}
+
+impl JobFile {
+    /// The document of the job that a shard has prepared.
+    pub fn of(shard: &ShardFile, spec: JobSpec) -> Self {
+        Self {
+            version: shard.version.clone(),
+            job_id: shard.job_id.clone(),
+            spec,
+            shards: shard.prepared.shard.count,
+            manifest: ManifestFacts::of(&shard.source.location, &shard.prepared),
+        }
+    }
+
+    /// Holds a run against the job that the state belongs to.
+    ///
+    /// # Errors
+    /// What differs.
+    pub fn check(&self, place: &str, spec: &JobSpec, shard: Shard) -> Result<(), Error> {
+        let differences = self.spec.differences(spec);
+        if !differences.is_empty() {
+            return Err(Error::new(
+                Exit::State,
+                format!(
+                    "the state {place} belongs to job {}, which differs in {}",
+                    self.job_id,
+                    differences.join(", ")
+                ),
+            )
+            .hint("give the flags of that job to continue it, or another --state for a new one"));
+        }
+        if self.shards != shard.count {
+            return Err(Error::new(
+                Exit::State,
+                format!(
+                    "the state {place} belongs to job {}, which is cut in {}, and this is one of {}",
+                    self.job_id,
+                    human::count_of(self.shards.into(), "shard"),
+                    shard.count
+                ),
+            )
+            .hint(format!(
+                "give --shards {} to continue it: a row must stay with its shard; or give another --state for a new job",
+                self.shards
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl ManifestFacts {
+    /// What preparing found of the manifest at that place.
+    pub fn of(location: &str, prepared: &Prepared) -> Self {
+        let parts = prepared.parts.iter().map(|part| PartDigest {
+            name: part.name.clone(),
+            sha256: part.sha256.clone(),
+        });
+        Self {
+            location: location.to_owned(),
+            bucket: prepared.bucket.clone(),
+            rows: prepared.rows,
+            digest: prepared.digest.clone(),
+            parts: parts.collect(),
+        }
+    }
+}
+
+/// `shard.json`: what one shard has found and is to find again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShardFile {
+    /// The version of reseal that prepared it.
+    pub version: String,
+    /// The job's id.
+    pub job_id: String,
     /// Where the manifest was, and what told it from another.
     pub source: ManifestSource,
     /// Where its parts are.
     pub parts: Vec<PartSource>,
+    /// Rows of the shard.
+    pub rows: u64,
     /// What preparing found.
     pub prepared: Prepared,
     /// What the store has shown that it does, once it was asked.
@@ -150,10 +258,10 @@ pub struct JobFile {
     pub profile: Option<StoreProfile>,
 }
 
-impl JobFile {
-    /// The document of a job whose manifest has just been prepared.
+impl ShardFile {
+    /// The document of a shard whose manifest has just been prepared.
     pub fn new(
-        spec: JobSpec,
+        spec: &JobSpec,
         source: ManifestSource,
         parts: Vec<PartSource>,
         prepared: Prepared,
@@ -161,11 +269,16 @@ impl JobFile {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             job_id: spec.job_id(&prepared.digest),
-            spec,
             source,
             parts,
+            rows: prepared.own_rows(),
             prepared,
             profile: None,
         }
+    }
+
+    /// Which shard it is.
+    pub fn shard(&self) -> Shard {
+        self.prepared.shard
     }
 }

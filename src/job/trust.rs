@@ -3,7 +3,7 @@
 //! The profile is kept in the job document, so that a job is carried through by one and the same. A resolved key is kept in the
 //! journal.
 
-use super::spec::JobFile;
+use super::spec::ShardFile;
 use crate::bucket::BucketFacts;
 use crate::config::{JobConfig, Probe};
 use crate::engine::End;
@@ -41,7 +41,7 @@ pub struct Question<'a> {
     /// Where the profile is kept.
     pub state: &'a ShardState,
     /// The job.
-    pub job: &'a JobFile,
+    pub job: &'a ShardFile,
     /// The bucket.
     pub facts: &'a BucketFacts,
     /// Who is told.
@@ -89,7 +89,9 @@ impl Question<'_> {
         if when == Probe::Off {
             return Ok((StoreProfile::documented(), None));
         }
-        let prefix = format!("{SCRATCH}/{}/", self.job.job_id);
+        // Shards may try it at once: each has scratch objects of its own.
+        let shard = self.job.shard().index;
+        let prefix = format!("{SCRATCH}/{}/{shard}/", self.job.job_id);
         let rules = &config.rewriting.rules;
         let wish = Wish {
             bucket: self.facts,
@@ -105,7 +107,7 @@ impl Question<'_> {
         for note in &findings.notes {
             self.warn(note);
         }
-        let job = JobFile {
+        let job = ShardFile {
             profile: Some(findings.profile.clone()),
             ..self.job.clone()
         };

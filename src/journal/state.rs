@@ -74,6 +74,27 @@ impl StateRoot {
         self.store.create(JOB, sealed).await
     }
 
+    /// What the runners of a job say of a thing that each of them could say alone: what the first has said.
+    ///
+    /// # Errors
+    /// It can't be written, or is not what was written.
+    pub async fn agree<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        mine: T,
+    ) -> Result<T, StateError> {
+        if let Some(said) = self.read(name).await? {
+            return Ok(said);
+        }
+        let place = self.store.place(name);
+        let sealed = document::seal(&mine, &place)?;
+        if self.store.create(name, sealed).await? {
+            return Ok(mine);
+        }
+        let said = self.read(name).await?;
+        said.ok_or_else(|| StateError::damaged(&place, 0, "it was there a moment ago"))
+    }
+
     /// Takes a shard's state for this process.
     ///
     /// # Errors

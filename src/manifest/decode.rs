@@ -3,6 +3,8 @@
 //! The encoding is that of HTML forms, with `/` left alone: a space is `+`, everything unusual is `%XX` of its UTF-8
 //! bytes, and a literal plus is `%2B`. Written by hand because it runs for every row: one allocation, one pass.
 
+use std::borrow::Cow;
+
 use crate::object::KEY_BYTES_MAX;
 
 use super::error::{Problem, excerpt};
@@ -12,16 +14,24 @@ use super::error::{Problem, excerpt};
 /// # Errors
 /// A `%` without two hexadecimal digits, bytes that are no UTF-8, no key at all, or more than [`KEY_BYTES_MAX`] bytes.
 pub fn decode_key(encoded: &[u8]) -> Result<String, Problem> {
-    let bytes = match memchr::memchr2(b'%', b'+', encoded) {
-        None => encoded.to_vec(),
-        Some(first) => decode_from(encoded, first)?,
-    };
+    let bytes = decode_bytes(encoded)?.into_owned();
     match bytes.len() {
         0 => return Err(Problem::KeyEmpty),
         1..=KEY_BYTES_MAX => {}
         bytes => return Err(Problem::KeyTooLong { bytes }),
     }
     String::from_utf8(bytes).map_err(|_| Problem::NotUtf8 { column: "Key" })
+}
+
+/// The bytes of a key, which may be none of S3's: no copy is made of one that stands for itself.
+///
+/// # Errors
+/// A `%` without two hexadecimal digits.
+pub(super) fn decode_bytes(encoded: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
+    match memchr::memchr2(b'%', b'+', encoded) {
+        None => Ok(Cow::Borrowed(encoded)),
+        Some(first) => decode_from(encoded, first).map(Cow::Owned),
+    }
 }
 
 /// Decodes from `first` on, the first byte that stands for another.

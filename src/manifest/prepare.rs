@@ -24,6 +24,7 @@ use super::hash::{Fingerprint, Hashing, each_chunk, hex};
 use super::inventory::DataFile;
 use super::schema::Schema;
 use super::text;
+use crate::shard::Shard;
 
 /// Rows between two calls of the progress function.
 const PROGRESS_ROWS: u64 = 10_000;
@@ -50,6 +51,8 @@ pub struct Prepared {
     pub bucket: String,
     /// Rows of all parts.
     pub rows: u64,
+    /// The shard that the pass was made for.
+    pub shard: Shard,
     /// The parts, in the order of their rows.
     pub parts: Vec<PartFacts>,
     /// The columns of every part.
@@ -65,6 +68,8 @@ pub struct PartFacts {
     pub name: String,
     /// Its rows.
     pub rows: u64,
+    /// The shard's rows among them.
+    pub own_rows: u64,
     /// Its size in bytes, as it is stored.
     pub bytes: u64,
     /// SHA-256 of it as it is stored, in hexadecimal.
@@ -76,13 +81,27 @@ pub struct PartFacts {
 }
 
 impl Prepared {
-    /// The number of the first row of a part: the rows of the parts before it.
+    /// The shard's rows of all parts. They are numbered among themselves, from 0 on.
+    pub fn own_rows(&self) -> u64 {
+        self.first_row(self.parts.len())
+    }
+
+    /// The number of the shard's first row of a part: its rows of the parts before it.
     pub fn first_row(&self, part_index: usize) -> u64 {
         self.parts
             .iter()
             .take(part_index)
-            .map(|part| part.rows)
+            .map(|part| part.own_rows)
             .sum()
+    }
+
+    /// As it is for whoever reads the rows of all shards.
+    pub fn whole(mut self) -> Self {
+        self.shard = Shard::ONLY;
+        for part in &mut self.parts {
+            part.own_rows = part.rows;
+        }
+        self
     }
 
     fn digest_of(bucket: &str, schema: &Schema, parts: &[PartFacts]) -> String {
@@ -111,6 +130,7 @@ pub struct Preparation {
     schema: Option<Schema>,
     /// Known from the start for an inventory.
     bucket: Option<String>,
+    shard: Shard,
     /// Whether a `manifest.json` lists the parts and says what they are.
     listed: bool,
     /// The first row of a CSV reads `bucket,key`: column names, unless the next row is of a bucket of that name.
@@ -147,12 +167,19 @@ impl Preparation {
             files,
             schema,
             bucket,
+            shard: Shard::ONLY,
             listed,
             header_suspected: false,
             parts: Vec::new(),
             rows: 0,
             faults: Faults::default(),
         }
+    }
+
+    /// Counts the rows of that shard too.
+    pub fn of_shard(mut self, shard: Shard) -> Self {
+        self.shard = shard;
+        self
     }
 
     /// Reads the next part from a local file. Faults in it are kept for [`finish`](Self::finish).
@@ -212,6 +239,7 @@ impl Preparation {
         Ok(Prepared {
             bucket,
             rows: self.rows,
+            shard: self.shard,
             parts: self.parts,
             schema,
             digest,
@@ -240,6 +268,7 @@ impl Preparation {
         let mut facts = PartFacts {
             name: name.to_owned(),
             rows: 0,
+            own_rows: 0,
             bytes,
             sha256: hex(&sha256.finalize()),
             md5: expected.md5.clone(),
@@ -250,7 +279,7 @@ impl Preparation {
             None => {
                 file.rewind().map_err(io)?;
                 let text = text::text(file).map_err(io)?;
-                facts.rows = self.read_rows(name, text, progress)?;
+                (facts.rows, facts.own_rows) = self.read_rows(name, text, progress)?;
             }
         }
         Ok(facts)
@@ -266,11 +295,12 @@ impl Preparation {
         let io = |error| ManifestError::io(name, error);
         let mut hashing = Hashing::new(file);
         let text = text::text(&mut hashing).map_err(io)?;
-        let rows = self.read_rows(name, text, progress)?;
+        let (rows, own_rows) = self.read_rows(name, text, progress)?;
         let (bytes, sha256) = hashing.finish();
         Ok(PartFacts {
             name: name.to_owned(),
             rows,
+            own_rows,
             bytes,
             sha256,
             md5: None,
@@ -278,19 +308,26 @@ impl Preparation {
         })
     }
 
-    /// Reads a part's rows, keeps its faults, and tells how many rows are sound.
+    /// Reads a part's rows, keeps its faults, and tells how many rows are sound, and how many of them are the shard's.
     fn read_rows<R: BufRead>(
         &mut self,
         name: &str,
         text: R,
         progress: Progress<'_>,
-    ) -> Result<u64, ManifestError> {
+    ) -> Result<(u64, u64), ManifestError> {
         let mut records = Records::new(text);
-        let mut rows = 0;
+        let (mut rows, mut own_rows) = (0, 0);
         for turn in 1_u64.. {
             let problem = match records.advance() {
                 Ok(false) => break,
-                Ok(true) => self.check_row(&records, name).err(),
+                Ok(true) => match self.check_row(&records, name) {
+                    Ok(is_own) => {
+                        rows += 1;
+                        own_rows += u64::from(is_own);
+                        None
+                    }
+                    Err(problem) => Some(problem),
+                },
                 Err(RecordError::Malformed(problem)) => Some(problem),
                 Err(RecordError::Broken(problem)) => {
                     self.fault(name, Some(records.line()), problem);
@@ -298,9 +335,8 @@ impl Preparation {
                 }
                 Err(RecordError::Io(error)) => return Err(ManifestError::io(name, error)),
             };
-            match problem {
-                None => rows += 1,
-                Some(problem) => self.fault(name, Some(records.line()), problem),
+            if let Some(problem) = problem {
+                self.fault(name, Some(records.line()), problem);
             }
             if turn % PROGRESS_ROWS == 0 && progress(self.rows + rows).is_break() {
                 return Err(ManifestError::Stopped);
@@ -309,11 +345,11 @@ impl Preparation {
         if progress(self.rows + rows).is_break() {
             return Err(ManifestError::Stopped);
         }
-        Ok(rows)
+        Ok((rows, own_rows))
     }
 
-    /// Whether a record is a sound row; the first of a CSV says what all are like.
-    fn check_row<R: BufRead>(&mut self, record: &Records<R>, name: &str) -> Result<(), Problem> {
+    /// Whether a record, which must be a sound row, is one of the shard's; the first of a CSV says what all are like.
+    fn check_row<R: BufRead>(&mut self, record: &Records<R>, name: &str) -> Result<bool, Problem> {
         let schema = match self.schema.take().or_else(|| Schema::of_csv(record.len())) {
             Some(schema) => &*self.schema.insert(schema),
             None => {
@@ -343,11 +379,12 @@ impl Preparation {
             self.bucket = Some(schema.bucket(record)?);
         }
         let bucket = self.bucket.as_deref().unwrap_or_default();
-        let row = schema.entry(record, bucket, 0).map(drop);
+        let entry = schema.entry(record, bucket, 0);
+        let is_own = entry.map(|entry| self.shard.owns(entry.key));
         if header_found {
             self.fault(name, Some(1), Problem::HeaderRow);
         }
-        row
+        is_own
     }
 
     fn fault(&mut self, name: &str, line: Option<u64>, problem: Problem) {

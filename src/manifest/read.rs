@@ -7,6 +7,7 @@ use std::io::{self, Seek as _};
 use std::path::Path;
 
 use crate::object::ManifestEntry;
+use crate::shard::Shard;
 
 use super::csv::{RecordError, Records};
 use super::error::ManifestError;
@@ -40,15 +41,18 @@ fn changed(name: &str, what: &str) -> ManifestError {
     }
 }
 
-/// Iterates over the rows of one part. After an error it is at its end.
+/// Iterates over a shard's rows of one part, numbered among the shard's. After an error it is at its end.
 pub struct RowReader {
     facts: PartFacts,
     bucket: String,
     schema: Schema,
+    shard: Shard,
     records: Records<Text<'static>>,
     /// The file once more, to see at the end whether it was written to.
     file: File,
     fingerprint: Fingerprint,
+    /// Rows of the part, of all shards, that are not read yet.
+    left: u64,
     next_row: u64,
     end_row: u64,
     ended: bool,
@@ -82,16 +86,18 @@ impl RowReader {
             facts: facts.clone(),
             bucket: prepared.bucket.clone(),
             schema: prepared.schema.clone(),
+            shard: prepared.shard,
             records: Records::new(text),
             file,
             fingerprint,
+            left: facts.rows,
             next_row: first_row,
-            end_row: first_row + facts.rows,
+            end_row: first_row + facts.own_rows,
             ended: false,
         })
     }
 
-    /// Passes over rows as long as `skip` says so of their numbers, without decoding them.
+    /// Passes over rows as long as `skip` says so of their numbers, without decoding them (but their keys, which tell the shard).
     ///
     /// # Errors
     /// As for the rows themselves.
@@ -105,17 +111,35 @@ impl RowReader {
         Ok(())
     }
 
-    /// Goes on to the next record; `None` at the end, with everything as it was prepared.
+    /// Goes on to the shard's next record; `None` at the end, with everything as it was prepared.
     fn advance(&mut self) -> Result<Option<u64>, ManifestError> {
-        let row = self.next_row;
+        while self.next_record()? {
+            let is_own = self.schema.is_of(self.shard, &self.records);
+            if !is_own.map_err(|problem| self.changed_row(&problem.to_string()))? {
+                continue;
+            }
+            if self.next_row == self.end_row {
+                return Err(changed(&self.facts.name, "it has more rows of this shard"));
+            }
+            self.next_row += 1;
+            return Ok(Some(self.next_row - 1));
+        }
+        if self.next_row < self.end_row {
+            return Err(changed(&self.facts.name, "it has fewer rows of this shard"));
+        }
+        self.check_unchanged().map(|()| None)
+    }
+
+    /// Goes on to the next record of any shard; `false` at the end.
+    fn next_record(&mut self) -> Result<bool, ManifestError> {
         match self.records.advance() {
-            Ok(true) if row < self.end_row => {
-                self.next_row += 1;
-                Ok(Some(row))
+            Ok(true) if self.left > 0 => {
+                self.left -= 1;
+                Ok(true)
             }
             Ok(true) => Err(changed(&self.facts.name, "it has more rows")),
-            Ok(false) if row < self.end_row => Err(changed(&self.facts.name, "it has fewer rows")),
-            Ok(false) => self.check_unchanged().map(|()| None),
+            Ok(false) if self.left > 0 => Err(changed(&self.facts.name, "it has fewer rows")),
+            Ok(false) => Ok(false),
             Err(RecordError::Io(error)) => Err(ManifestError::io(&self.facts.name, error)),
             Err(RecordError::Malformed(problem) | RecordError::Broken(problem)) => {
                 Err(self.changed_row(&problem.to_string()))

@@ -8,9 +8,10 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::encryption::Mode;
 use crate::object::{Known, ManifestEntry, NULL_VERSION};
+use crate::shard::Shard;
 
 use super::csv::Records;
-use super::decode::decode_key;
+use super::decode::{decode_bytes, decode_key};
 use super::error::{Problem, excerpt};
 
 /// The longest version id, in bytes. Source: S3 User Guide, "How S3 Versioning works": "no more than 1,024 bytes long".
@@ -193,6 +194,22 @@ impl Schema {
             }
         }
         Ok(entry)
+    }
+
+    /// Whether a record is a row of that shard: its key alone is decoded.
+    pub(super) fn is_of<R: BufRead>(
+        &self,
+        shard: Shard,
+        record: &Records<R>,
+    ) -> Result<bool, Problem> {
+        if shard.count == 1 {
+            return Ok(true);
+        }
+        self.check_width(record.len())?;
+        let key = self
+            .position(Column::Key)
+            .map_or(&[][..], |at| record.field(at));
+        Ok(shard.owns(decode_bytes(key)?))
     }
 
     pub(super) fn check_width(&self, found: usize) -> Result<(), Problem> {

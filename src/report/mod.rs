@@ -10,8 +10,8 @@
 //!
 //! Columns are `Bucket, Key, VersionId, TaskStatus, HTTPStatusCode, ErrorCode, ResultMessage`. `ReportSchema` in
 //! `manifest.json` names the last but two in the other order: so does S3's, and the rows that it writes are as ours.
-//! Keys are URL-encoded as in S3's manifests. Names are derived from the job, so writing a report again
-//! overwrites it with the same content but the date. Nothing is kept in memory but buffers.
+//! Keys are URL-encoded as in S3's manifests. Names are derived from the job, so writing a report again, with the same date, overwrites it
+//! with the same content: several may do so at once. Nothing is kept in memory but buffers.
 //!
 //! `needs-restore.csv` is a manifest: bucket, key and, where the job's manifest has such a column, version id. S3 Batch Operations'
 //! restore takes it, and so does a next run.
@@ -112,12 +112,14 @@ pub struct ReportWriter {
     succeeded: Results,
     failed: Results,
     needs_restore: Results,
+    writer: String,
     with_versions: bool,
 }
 
 impl ReportWriter {
     /// Begins the report of job `job_id` over objects of `bucket`. An earlier report of the job stays until
-    /// [`finish`](Self::finish). `with_versions`: the job's manifest has a column for them.
+    /// [`finish`](Self::finish). `with_versions`: the job's manifest has a column for them. `writer` names this writing among those that
+    /// go on at once; what one that was killed has left, the next of that name overwrites.
     ///
     /// # Errors
     /// The directories can't be made.
@@ -128,15 +130,17 @@ impl ReportWriter {
         with_versions: bool,
         scope: Scope,
         destination: Destination,
+        writer: &str,
     ) -> Result<Self, ReportError> {
         let job = format!("job-{job_id}");
         let folder = root.join(&job);
         let results = folder.join("results");
         fs::create_dir_all(&results).map_err(failed_at(&results))?;
         Ok(Self {
-            succeeded: Results::new(&results, &job, "succeeded"),
-            failed: Results::new(&results, &job, "failed"),
-            needs_restore: Results::named(&folder, NEEDS_RESTORE.to_owned(), "failed"),
+            succeeded: Results::new(&results, &job, "succeeded", writer),
+            failed: Results::new(&results, &job, "failed", writer),
+            needs_restore: Results::named(&folder, NEEDS_RESTORE.to_owned(), "failed", writer),
+            writer: writer.to_owned(),
             with_versions,
             root: root.to_owned(),
             job,
@@ -208,23 +212,21 @@ impl ReportWriter {
         self.needs_restore.row(&fields[..columns])
     }
 
-    /// Puts everything in its place, `manifest.json` last.
+    /// Puts everything in its place, `manifest.json` last. `created`: when the report came to be what it is. One that is there already and
+    /// is the same stays whole meanwhile.
     ///
     /// # Errors
     /// A file can't be written. What an earlier run of the same job has left may then be without its `manifest.json`.
-    pub fn finish(self) -> Result<Report, ReportError> {
+    pub fn finish(self, created: OffsetDateTime) -> Result<Report, ReportError> {
         let folder = self.root.join(&self.job);
         let manifest_path = folder.join("manifest.json");
         let md5_path = folder.join("manifest.json.md5");
         let (succeeded, failed) = (self.succeeded.close()?, self.failed.close()?);
         let needs_restore = self.needs_restore.close()?;
-        // A manifest must never name a file of another writing.
-        remove(&manifest_path)?;
-        remove(&md5_path)?;
         let mut files = Vec::new();
         let mut results = Vec::new();
-        for closed in [succeeded, failed] {
-            let Some(md5) = closed.publish()? else {
+        for closed in [&succeeded, &failed] {
+            let Some(md5) = closed.md5.clone() else {
                 continue;
             };
             let name = format!("{}/results/{}", self.job, closed.file_name);
@@ -240,17 +242,30 @@ impl ReportWriter {
             });
             files.push(ReportFile {
                 name,
-                path: closed.path,
+                path: closed.path.clone(),
             });
         }
-        let needs_restore = needs_restore.publish()?.map(|_| ReportFile {
+        let manifest = manifest_json(results, created);
+        // One at a time. Where a file system can't lock a folder, the names that are put in place are still whole ones.
+        let lock = File::open(&folder).map_err(failed_at(&folder))?;
+        let _ = lock.lock();
+        if fs::read(&manifest_path).is_ok_and(|there| there != manifest) {
+            // A manifest must never name a file of another writing.
+            remove(&manifest_path)?;
+            remove(&md5_path)?;
+        }
+        for closed in [&succeeded, &failed, &needs_restore] {
+            closed.publish()?;
+        }
+        let needs_restore = needs_restore.md5.is_some().then(|| ReportFile {
             name: format!("{}/{NEEDS_RESTORE}", self.job),
             path: needs_restore.path,
         });
         files.extend(needs_restore.clone());
-        let manifest = manifest_json(results);
-        write_whole(&md5_path, hex(&Md5::digest(&manifest)).as_bytes())?;
-        write_whole(&manifest_path, &manifest)?;
+        let md5 = hex(&Md5::digest(&manifest));
+        write_whole(&md5_path, md5.as_bytes(), &self.writer)?;
+        write_whole(&manifest_path, &manifest, &self.writer)?;
+        drop(lock);
         for path in [&md5_path, &manifest_path] {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             files.push(ReportFile {
@@ -291,10 +306,10 @@ struct ManifestResult {
     key: String,
 }
 
-fn manifest_json(results: Vec<ManifestResult>) -> Vec<u8> {
+fn manifest_json(results: Vec<ManifestResult>, created: OffsetDateTime) -> Vec<u8> {
     let manifest = Manifest {
         format: FORMAT,
-        created: OffsetDateTime::now_utc()
+        created: created
             .format(&Rfc3339)
             .expect("the present has a year of four digits"),
         results,
@@ -313,17 +328,17 @@ struct Results {
 }
 
 impl Results {
-    fn new(folder: &Path, job: &str, status: &'static str) -> Self {
+    fn new(folder: &Path, job: &str, status: &'static str, writer: &str) -> Self {
         let name = hex(&Sha256::digest(format!("reseal report\n{job}\n{status}")));
         let file_name = format!("{}.csv", &name[..RESULT_NAME_HEX]);
-        Self::named(folder, file_name, status)
+        Self::named(folder, file_name, status, writer)
     }
 
-    fn named(folder: &Path, file_name: String, status: &'static str) -> Self {
+    fn named(folder: &Path, file_name: String, status: &'static str, writer: &str) -> Self {
         Self {
             status,
             path: folder.join(&file_name),
-            partial: folder.join(format!("{file_name}.partial")),
+            partial: folder.join(format!("{file_name}.{writer}.partial")),
             file_name,
             csv: None,
         }
@@ -375,17 +390,17 @@ struct Closed {
     file_name: String,
     path: PathBuf,
     partial: PathBuf,
+    /// In hex; `None` without rows.
     md5: Option<String>,
 }
 
 impl Closed {
-    /// Gives the file its name, and tells its MD5 in hex. Without rows there is no file, nor one of an earlier writing.
-    fn publish(&self) -> Result<Option<String>, ReportError> {
+    /// Gives the file its name. Without rows there is no file, nor one of an earlier writing.
+    fn publish(&self) -> Result<(), ReportError> {
         match &self.md5 {
-            Some(_) => fs::rename(&self.partial, &self.path).map_err(failed_at(&self.path))?,
-            None => remove(&self.path)?,
+            Some(_) => fs::rename(&self.partial, &self.path).map_err(failed_at(&self.path)),
+            None => remove(&self.path),
         }
-        Ok(self.md5.clone())
     }
 }
 
@@ -408,9 +423,9 @@ impl<W: Write> Write for Hashed<W> {
 }
 
 /// Synced before it is renamed, so that the name never stands for half a file.
-fn write_whole(path: &Path, content: &[u8]) -> Result<(), ReportError> {
+fn write_whole(path: &Path, content: &[u8], writer: &str) -> Result<(), ReportError> {
     let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
+    partial.push(format!(".{writer}.partial"));
     let partial = PathBuf::from(partial);
     let mut file = File::create(&partial).map_err(failed_at(&partial))?;
     file.write_all(content).map_err(failed_at(&partial))?;

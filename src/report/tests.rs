@@ -20,8 +20,8 @@ fn failed(code: &str, http_status: u16, message: &str) -> TaskOutcome {
 
 /// Writes a report of three kinds of rows.
 fn write(root: &Path, scope: Scope, destination: Destination) -> Report {
-    let mut report =
-        ReportWriter::create(root, "f00d", "photos", true, scope, destination).expect("create");
+    let mut report = ReportWriter::create(root, "f00d", "photos", true, scope, destination, "w")
+        .expect("create");
     let rows = [
         ("a b/é~.jpg", Some("v1"), COPIED),
         (
@@ -39,7 +39,7 @@ fn write(root: &Path, scope: Scope, destination: Destination) -> Report {
     for (key, version, outcome) in &rows {
         report.row(key, *version, outcome).expect("row");
     }
-    report.finish().expect("finish")
+    report.finish(OffsetDateTime::now_utc()).expect("finish")
 }
 
 fn manifest(report: &Report) -> Value {
@@ -160,6 +160,7 @@ fn until_it_is_finished_the_earlier_report_stands() {
         false,
         Scope::All,
         Destination::Directory,
+        "w",
     )
     .expect("create");
     for i in 0..10_000 {
@@ -179,7 +180,7 @@ fn what_waits_for_a_restore_is_a_manifest() {
     let write = |with_versions, rows: &[(&str, Option<&str>)]| {
         let (scope, to) = (Scope::Failed, Destination::Directory);
         let mut report =
-            ReportWriter::create(root.path(), "f00d", "photos", with_versions, scope, to)
+            ReportWriter::create(root.path(), "f00d", "photos", with_versions, scope, to, "w")
                 .expect("create");
         for (key, version) in rows {
             report
@@ -187,7 +188,7 @@ fn what_waits_for_a_restore_is_a_manifest() {
                 .expect("row");
             report.needs_restore(key, *version).expect("row");
         }
-        report.finish().expect("finish")
+        report.finish(OffsetDateTime::now_utc()).expect("finish")
     };
     let report = write(true, &[("a b/é,.jpg", Some("v1")), ("current", None)]);
     let written = fs::read_to_string(&path).expect("the file");
@@ -218,6 +219,35 @@ fn what_waits_for_a_restore_is_a_manifest() {
 }
 
 #[test]
+fn two_may_write_one_report_at_once() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let at = OffsetDateTime::UNIX_EPOCH;
+    let begun = |writer: &str| {
+        let to = Destination::Directory;
+        let mut report =
+            ReportWriter::create(root.path(), "f00d", "photos", false, Scope::All, to, writer)
+                .expect("create");
+        report.row("a", None, &COPIED).expect("row");
+        report
+    };
+    let (mut first, mut second) = (begun("shard-0"), begun("shard-1"));
+    for report in [&mut second, &mut first] {
+        report.row("b", None, &COPIED).expect("row");
+    }
+    let report = first.finish(at).expect("finish");
+    let content = |report: &Report| {
+        let read = |file: &ReportFile| fs::read(&file.path).expect("there");
+        report.files.iter().map(read).collect::<Vec<_>>()
+    };
+    let written = content(&report);
+    let again = second.finish(at).expect("finish");
+    assert_eq!((&report, written), (&again, content(&again)));
+    let left = fs::read_dir(root.path().join("job-f00d/results")).expect("results");
+    assert_eq!(left.count(), 1, "nobody's partial file");
+    assert_eq!(results(root.path(), &again, "succeeded").lines().count(), 2);
+}
+
+#[test]
 fn what_cannot_be_written_is_named() {
     let root = tempfile::tempdir().expect("tempdir");
     let file = root.path().join("file");
@@ -229,6 +259,7 @@ fn what_cannot_be_written_is_named() {
         false,
         Scope::All,
         Destination::Directory,
+        "w",
     )
     .err()
     .expect("a file is no directory")

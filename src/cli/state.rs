@@ -1,0 +1,55 @@
+//! Commands that look at the state of a job: `reseal status` and `reseal report`.
+
+use clap::Args;
+
+use super::{OutputFormat, Scope, StoreArgs};
+use crate::config::Location;
+
+/// `reseal status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The job's state: a folder or s3://bucket/prefix.
+    #[arg(long, env = "RESEAL_STATE", value_name = "DIR|S3-URL")]
+    pub state: Location,
+    /// The store, for a state in S3.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Text for a person, or one JSON object.
+    #[arg(
+        long,
+        env = "RESEAL_OUTPUT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub output: OutputFormat,
+}
+
+/// `reseal report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The job's state: a folder or s3://bucket/prefix.
+    #[arg(long, env = "RESEAL_STATE", value_name = "DIR|S3-URL")]
+    pub state: Location,
+    /// Where the report goes: a folder or s3://bucket/prefix [default: report/ in the state].
+    #[arg(long, env = "RESEAL_REPORT", value_name = "DIR|S3-URL")]
+    pub report: Option<Location>,
+    /// Which rows the report has.
+    #[arg(
+        long,
+        env = "RESEAL_REPORT_SCOPE",
+        default_value = "all",
+        value_name = "SCOPE"
+    )]
+    pub report_scope: Scope,
+    /// The store, for a state, a manifest or a report in S3.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Text for a person, or one JSON object.
+    #[arg(
+        long,
+        env = "RESEAL_OUTPUT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub output: OutputFormat,
+}
