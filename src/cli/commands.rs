@@ -26,7 +26,7 @@ use crate::local_s3::admin;
 use crate::local_s3::server::{LocalS3, Options};
 use crate::local_s3::vault::{KeyState, KmsKey};
 use crate::progress::{Progress, Style};
-use crate::s3::{Connection, S3};
+use crate::s3::Connection;
 use crate::shutdown::{Limits, Shutdown};
 use crate::{demo, report, shutdown, status};
 
@@ -197,8 +197,7 @@ fn write_report(args: ReportArgs, format: LogFormat, out: &mut dyn Write) -> Res
 
 fn status(args: StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
     let status = block_on(async {
-        let s3 = S3::connect(&args.store.into()).await;
-        let home = job::Home::look(&args.state, &s3)?;
+        let home = job::Home::look(&args.state, &args.store.into()).await?;
         status::read(&home).await
     })?;
     let text = match args.output {

@@ -7,11 +7,14 @@ use crate::config::Location;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::journal::{S3Store, StateRoot};
-use crate::s3::S3;
+use crate::s3::{Connection, S3};
 use crate::shard::Shard;
 
 /// The report that nobody wanted elsewhere, below the state.
 const REPORT: &str = "report";
+
+/// What standard input is not.
+const NO_PLACE: &str = "--state is a folder or s3://bucket/prefix";
 
 /// The home of a job.
 pub struct Home {
@@ -34,28 +37,35 @@ impl Home {
     /// # Errors
     /// Nothing can be kept there.
     pub async fn open(location: &Location, s3: &S3) -> Result<Self, Error> {
-        let Location::S3 { bucket, key } = location else {
-            return Self::look(location, s3);
-        };
-        let store = S3Store::open(s3.clone(), bucket, key).await?;
-        Ok(Self {
-            root: StateRoot::on(store),
-            location: location.clone(),
-        })
+        match location {
+            Location::Path(path) => Ok(Self::dir(path)),
+            Location::S3 { bucket, key } => {
+                let store = S3Store::open(s3.clone(), bucket, key).await?;
+                Ok(Self::on(store, location))
+            }
+            Location::Stdin => Err(Error::usage(NO_PLACE)),
+        }
     }
 
-    /// The home at a place that somebody named, to look at the job. Sends nothing.
+    /// The home at a place that somebody named, to look at the job. Writes nothing, and connects only to what is in S3.
     ///
     /// # Errors
     /// There can't be one there.
-    pub fn look(location: &Location, s3: &S3) -> Result<Self, Error> {
+    pub async fn look(location: &Location, connection: &Connection) -> Result<Self, Error> {
         match location {
             Location::Path(path) => Ok(Self::dir(path)),
-            Location::S3 { bucket, key } => Ok(Self {
-                root: StateRoot::on(S3Store::at(s3.clone(), bucket, key)),
-                location: location.clone(),
-            }),
-            Location::Stdin => Err(Error::usage("--state is a folder or s3://bucket/prefix")),
+            Location::S3 { bucket, key } => {
+                let s3 = S3::connect(connection).await;
+                Ok(Self::on(S3Store::at(s3, bucket, key), location))
+            }
+            Location::Stdin => Err(Error::usage(NO_PLACE)),
+        }
+    }
+
+    fn on(store: S3Store, location: &Location) -> Self {
+        Self {
+            root: StateRoot::on(store),
+            location: location.clone(),
         }
     }
 

@@ -52,13 +52,12 @@ pub struct Reported {
 /// There is no job, its manifest or a journal can't be read, or the report can't be written.
 pub async fn report(config: ReportConfig) -> Result<Reported, Error> {
     let mut connection = config.connection;
-    let mut s3 = S3::connect(&connection).await;
-    let home = Home::look(&config.state, &s3)?;
+    let home = Home::look(&config.state, &connection).await?;
     let job = home.job().await?;
-    if s3.endpoint_url().is_none() && job.spec.endpoint_url.is_some() {
+    if connection.endpoint_url.is_none() {
         connection.endpoint_url = job.spec.endpoint_url.clone();
-        s3 = S3::connect(&connection).await;
     }
+    let s3 = S3::connect(&connection).await;
     let shard = prepared_shard(&home, &job).await?;
     let folder = home.scratch()?;
     let completion = Completion {

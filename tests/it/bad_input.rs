@@ -38,7 +38,7 @@ fn refused_run(store: &Counting, job: &Job, run: Run, phrases: &[&str]) {
     let run = run.expect(2).says(&["error: "]).says(phrases);
     assert_eq!(run.stdout, "", "{phrases:?}");
     assert_eq!(store.connections(), 0, "{phrases:?}");
-    for name in ["state/job.json", "state/journal", "report"] {
+    for name in ["state/job.json", "state/shard-0/journal", "report"] {
         assert!(!job.path(name).exists(), "{name} after {phrases:?}");
     }
 }

@@ -23,6 +23,7 @@ mod probe;
 mod readme;
 mod requests;
 mod requests_each;
+mod shards;
 mod stalls;
 mod state_s3;
 mod support;

@@ -333,8 +333,10 @@ async fn a_customer_key_that_is_missing_or_wrong_is_a_failed_row_and_nothing_is_
     // No secret in anything that was told or kept.
     let told = format!("{}{}", run.stdout, run.stderr);
     assert!(!told.contains(&OTHER.base64()));
-    let state = std::fs::read(wrong.state().join("job.json")).expect("the job");
-    assert!(!String::from_utf8_lossy(&state).contains(&OTHER.base64()));
+    for name in ["job.json", "shard-0/shard.json", "shard-0/journal"] {
+        let state = std::fs::read(wrong.state().join(name)).expect(name);
+        assert!(!String::from_utf8_lossy(&state).contains(&OTHER.base64()));
+    }
 }
 
 /// What other crates log of a request has its headers in it.

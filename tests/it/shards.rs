@@ -1,0 +1,182 @@
+//! A job that several processes share: each row is one's, and there is one report and one status of all.
+
+use std::process::Child;
+
+use serde_json::{Value, json};
+
+use crate::support::versioned::Versioned;
+use crate::support::{BUCKET, Job, Run, csv_of, finish, read_report};
+
+const SHARDS: usize = 4;
+
+fn start(job: &Job, shard: usize) -> Child {
+    let mut command = job.command();
+    command.args(["--shard", &shard.to_string()]);
+    command.spawn().expect("it starts")
+}
+
+/// Another command in the job's environment; the words after its name are its own.
+fn reseal(job: &Job, args: &str) -> Run {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_reseal"));
+    command.args(args.split_whitespace());
+    job.prepare(&mut command);
+    Run::of(command.output().expect("it starts"))
+}
+
+fn told(run: Run) -> Value {
+    let run = run.expect(0);
+    serde_json::from_str(&run.stdout).expect("JSON")
+}
+
+/// What is told of each shard under a name.
+fn of_each(status: &Value, name: &str) -> Vec<Value> {
+    let shards = status["shards"].as_array().expect("shards");
+    shards.iter().map(|shard| shard[name].clone()).collect()
+}
+
+#[tokio::test]
+async fn four_processes_share_a_job_and_one_of_them_is_killed() {
+    let setup = Versioned::with_objects(160).await;
+    let job = setup.job().args("--shards 4 --rate 100");
+    let mut children: Vec<_> = (0..SHARDS).map(|shard| start(&job, shard)).collect();
+    setup.wait_for_copies(40);
+    let mut killed = children.remove(2);
+    killed.kill().expect("killed");
+    killed.wait().expect("dead");
+    let mut rows = 0;
+    for child in children {
+        let run = finish(child).expect(0);
+        let summary = run.summary();
+        rows += run.count("total");
+        assert_eq!(summary["shards"], SHARDS);
+        assert_eq!(summary["report"], Value::Null, "{summary}");
+        let unfinished = summary["unfinished_shards"].as_array().expect("a list");
+        assert!(unfinished.contains(&json!(2)), "{summary}");
+    }
+    assert!(!job.path("report").exists(), "nobody has written it");
+
+    // The whole job can be looked at, and reported as far as it is.
+    let status = told(reseal(&job, "status --state state --output json"));
+    assert_eq!(status["status"], "in-progress");
+    assert_eq!(status["total"], setup.keys.len());
+    let complete = of_each(&status, "status");
+    assert_eq!(
+        complete.iter().filter(|told| *told == "complete").count(),
+        3
+    );
+    let settled: u64 = of_each(&status, "settled")
+        .iter()
+        .filter_map(Value::as_u64)
+        .sum();
+    assert_eq!(status["remaining"], setup.keys.len() as u64 - settled);
+    let early = told(reseal(&job, "report --state state --output json"));
+    assert_eq!(
+        (&early["settled"], &early["remaining"]),
+        (&json!(settled), &status["remaining"])
+    );
+    assert_eq!(
+        read_report(&job.state().join("report")).len() as u64,
+        settled
+    );
+
+    // A row stays with its shard.
+    let other = reseal(
+        &job,
+        &job.arguments()
+            .join(" ")
+            .replace("--shards 4", "--shards 3 --shard 2"),
+    );
+    other
+        .expect(5)
+        .says(&["cut in 4 shards", "hint: give --shards 4"]);
+    let missing = job.run().expect(2);
+    missing.says(&["--shard 0 to 3", "JOB_COMPLETION_INDEX"]);
+
+    let last = finish(start(&job, 2)).expect(0);
+    assert_eq!(rows + last.count("total"), setup.keys.len() as u64);
+    assert!(last.summary()["report"].is_string(), "{}", last.stdout);
+    setup.assert_complete(&job).await;
+    let keys: Vec<_> = job.report().into_iter().map(|row| row.key).collect();
+    assert_eq!(keys, setup.keys, "in the order of the manifest");
+
+    let status = told(reseal(&job, "status --state state --output json"));
+    assert_eq!(
+        (&status["status"], &status["remaining"]),
+        (&json!("complete"), &json!(0))
+    );
+    assert_eq!(of_each(&status, "taken_over"), [1, 1, 2, 1]);
+    // Whoever comes once more writes the same again.
+    let folder = job
+        .path("report")
+        .join(format!("job-{}", status["job_id"].as_str().expect("an id")));
+    let manifest = || std::fs::read(folder.join("manifest.json")).expect("there");
+    let before = manifest();
+    let again = finish(start(&job, 0)).expect(0);
+    assert!(again.summary()["report"].is_string() && manifest() == before);
+}
+
+#[tokio::test]
+async fn a_job_that_lives_in_s3_needs_nothing_of_this_machine() {
+    let setup = Versioned::with_objects(40).await;
+    let bucket = setup.store.client.create_bucket().bucket("state");
+    bucket.send().await.expect("a bucket");
+    let state = "s3://state/jobs/1/";
+    let csv = csv_of(&setup.keys);
+    let credentials = setup.store.s3.credentials();
+    let job = || {
+        Job::bare(&setup.store.s3.endpoint_url())
+            .env("AWS_ACCESS_KEY_ID", credentials.access_key())
+            .env("AWS_SECRET_ACCESS_KEY", credentials.secret_key())
+    };
+    let run = |index: &str, stdin: &str| {
+        // Each time another machine.
+        let job = job()
+            .args("--manifest - --shards 2 --output json --progress none --probe off")
+            .args("--to sse-kms --kms-key-id")
+            .args(&setup.arn)
+            .args("--state")
+            .args(state)
+            .env("JOB_COMPLETION_INDEX", index);
+        let list = job.write("stdin", stdin);
+        let mut command = job.command();
+        command.stdin(std::fs::File::open(list).expect("there"));
+        Run::of(command.output().expect("it starts"))
+    };
+    let first = run("0", &csv).expect(0);
+    assert_eq!(first.summary()["unfinished_shards"], json!([1]));
+    let look = |command: &str| {
+        let url = setup.store.s3.endpoint_url();
+        let args =
+            format!("{command} --state {state} --endpoint-url {url} --path-style --output json");
+        told(reseal(&job(), &args))
+    };
+    let status = look("status");
+    assert_eq!(of_each(&status, "status"), ["complete", "not-begun"]);
+    assert_eq!(status["total"], setup.keys.len());
+
+    let last = run("1", &csv).expect(0);
+    let id = status["job_id"].as_str().expect("an id");
+    let report = format!("s3://state/jobs/1/report/job-{id}/manifest.json");
+    assert_eq!(last.summary()["report"], report.as_str());
+    assert_eq!(look("status")["status"], "complete");
+    // Another pod goes on with what is kept, and knows what is not that.
+    run("1", "").expect(0);
+    let other = run("1", &format!("{BUCKET},other\n")).expect(5);
+    other.says(&["standard input is not the manifest"]);
+    let copies = setup.store.copies();
+    assert!(
+        copies.len() == setup.keys.len() && copies.values().all(|count| *count == 1),
+        "{copies:?}"
+    );
+    let written = look("report");
+    assert_eq!(
+        (&written["report"], &written["remaining"]),
+        (&json!(report), &json!(0))
+    );
+    let read = setup.store.client.get_object().bucket("state");
+    let read = read.key(format!("jobs/1/report/job-{id}/manifest.json"));
+    let body = read.send().await.expect("there").body.collect();
+    let manifest: Value =
+        serde_json::from_slice(&body.await.expect("a body").to_vec()).expect("JSON");
+    assert_eq!(manifest["Results"][0]["Bucket"], "state", "{manifest}");
+}
