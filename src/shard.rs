@@ -76,7 +76,7 @@ mod tests {
     fn shards_are_about_equal_and_never_move() {
         let mut rows = [0_u32; 8];
         for i in 0..8_000 {
-            rows[Shard::of_key(&format!("logs/2026/{i:08}.gz"), 8).index as usize] += 1;
+            rows[Shard::of_key(format!("logs/2026/{i:08}.gz"), 8).index as usize] += 1;
         }
         assert!(rows.iter().all(|n| (850..1_150).contains(n)), "{rows:?}");
         // States depend on these.

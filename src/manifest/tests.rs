@@ -15,7 +15,8 @@ use super::*;
 use crate::encryption::Mode;
 use crate::exit::Exit;
 use crate::object::{KEY_BYTES_MAX, ManifestEntry};
-use crate::shard::Shard;
+
+mod shards;
 
 /// A folder with one manifest in it.
 struct Folder(TempDir);
@@ -696,64 +697,4 @@ fn a_preparation_can_be_watched_and_stopped() {
         error.to_string().contains("written to while it was read"),
         "{error}"
     );
-}
-
-/// Keys that come more than once, in data files of any size: each row is one shard's, and all rows of a key are the same shard's.
-fn each_row_is_one_shards(keys: &[u8], cuts: &[usize], count: u32) {
-    let folder = Folder::new();
-    let row = |key: &u8| format!("src,k%2F{}+{key}\n", key % 3);
-    let mut files = vec![String::new()];
-    for (at, key) in keys.iter().enumerate() {
-        if cuts.contains(&at) {
-            files.push(String::new());
-        }
-        files.last_mut().expect("one").push_str(&row(key));
-    }
-    let contents: Vec<&[u8]> = files.iter().map(String::as_bytes).collect();
-    let path = folder.inventory("Bucket, Key", &contents);
-    let source = Source::detect(&path, "manifest.json").expect("an inventory");
-    let mut merged = Vec::new();
-    for shard in Shard::all(count) {
-        let mut preparation = Preparation::new(&source).of_shard(shard);
-        for part in parts(&path, &source) {
-            let mut go_on = |_| ControlFlow::Continue(());
-            let added = preparation.add_part(&part, Origin::Local, &mut go_on);
-            added.expect("sound");
-        }
-        let prepared = preparation.finish().expect("sound");
-        let rows = read(&path, &prepared).expect("unchanged");
-        assert_eq!(prepared.rows, keys.len() as u64);
-        assert_eq!(prepared.own_rows(), rows.len() as u64);
-        let numbers = rows.iter().map(|row| row.row);
-        assert!(numbers.eq(0..prepared.own_rows()), "numbered without gaps");
-        assert!(rows.iter().all(|row| shard.owns(&row.key)));
-        // Passing over rows comes to the same rows.
-        let half = prepared.own_rows() / 2;
-        let mut rest = Vec::new();
-        for (index, part) in parts(&path, &source).iter().enumerate() {
-            let mut reader = RowReader::open(part, &prepared, index).expect("unchanged");
-            reader.skip_rows_while(|row| row < half).expect("unchanged");
-            rest.extend(reader.map(|row| row.expect("unchanged")));
-        }
-        assert_eq!(rest, rows[half as usize..]);
-        merged.extend(rows.into_iter().map(|row| row.key));
-    }
-    let whole = prepare(&path).expect("sound");
-    let all = read(&path, &whole).expect("unchanged").into_iter();
-    let mut all: Vec<_> = all.map(|row| row.key).collect();
-    all.sort();
-    merged.sort();
-    assert_eq!(merged, all);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-    #[test]
-    fn every_row_is_one_shards(
-        keys in prop::collection::vec(0_u8..40, 1..60),
-        cuts in prop::collection::vec(0_usize..60, 0..5),
-        count in 1_u32..9,
-    ) {
-        each_row_is_one_shards(&keys, &cuts, count);
-    }
 }

@@ -11,6 +11,9 @@ use super::{BUCKET, Job, Store};
 /// Longest wait for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Much longer than a copy of a few bytes takes.
+const QUIET: Duration = Duration::from_millis(300);
+
 /// A store with objects in a bucket that keeps versions: they count how often an object was changed, whatever the log missed.
 pub struct Versioned {
     pub store: Store,
@@ -48,6 +51,18 @@ impl Versioned {
         while self.copied() < count {
             assert!(begun.elapsed() < PATIENCE, "{} copies", self.copied());
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until nothing is copied any more: for as long as a copy never takes.
+    pub fn wait_until_quiet(&self) {
+        let mut seen = (self.copied(), Instant::now());
+        while seen.1.elapsed() < QUIET {
+            std::thread::sleep(Duration::from_millis(20));
+            let copied = self.copied();
+            if copied > seen.0 {
+                seen = (copied, Instant::now());
+            }
         }
     }
 
