@@ -17,7 +17,7 @@ pub const NULL_VERSION: &str = "null";
 /// One validated line of a manifest. The bucket is the manifest's: one for a whole job, as in S3 Batch Operations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestEntry {
-    /// Number of the row in the whole manifest, from 0, data files counted in their order.
+    /// Number of the row among its shard's rows of the whole manifest, from 0, data files counted in their order.
     pub row: u64,
     /// The key, decoded; 1 to [`KEY_BYTES_MAX`] bytes.
     pub key: String,

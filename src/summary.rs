@@ -52,7 +52,7 @@ pub struct Summary {
     /// How many shards there are then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<u32>,
-    /// Rows of the manifest; 0 when the run ended before it was validated.
+    /// Rows of the manifest, or of the shard; 0 when the run ended before it was validated.
     pub total: u64,
     /// Rows that were rewritten.
     pub succeeded: u64,

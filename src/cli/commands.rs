@@ -57,6 +57,7 @@ fn run(args: RunArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Er
     let output = args.output;
     let limits = args.limits.limits()?;
     let config = args.into_config()?;
+    allow_open_files();
     let done = bounded(limits, |shutdown| job::run(config, progress, shutdown))?;
     let summary = match output {
         OutputFormat::Text => done.summary.to_string(),
@@ -178,8 +179,23 @@ impl From<Scope> for report::Scope {
     }
 }
 
+/// A report of many shards reads all their journals at once, and a run has a connection for each object in flight: the limit that
+/// a shell gives is often 1,024.
+fn allow_open_files() {
+    use rustix::process::{self, Resource, Rlimit};
+
+    let limit = process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Where the system refuses, what is there has to do.
+    let _ = process::setrlimit(Resource::Nofile, raised);
+}
+
 fn write_report(args: ReportArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
     start_log(format, &Progress::new(Style::None));
+    allow_open_files();
     let config = job::ReportConfig {
         state: args.state,
         report: args.report,
