@@ -239,28 +239,6 @@ proptest! {
 }
 
 #[test]
-fn rows_are_numbered_through_the_data_files_and_can_be_skipped() {
-    let folder = Folder::new();
-    let second = gzip(b"\"src\",\"c\"\r\n\"src\",\"d\"");
-    let path = folder.inventory("Bucket, Key", &[b"src,a\nsrc,b\n", b"", &second]);
-    let keys: Vec<_> = rows_of(&path)
-        .into_iter()
-        .map(|row| (row.row, row.key))
-        .collect();
-    let expected = ["a", "b", "c", "d"].map(str::to_owned);
-    assert!(keys.into_iter().eq((0..).zip(expected)));
-
-    let prepared = prepare(&path).expect("sound");
-    let part = folder.0.path().join("2.csv");
-    let mut reader = RowReader::open(&part, &prepared, 2).expect("unchanged");
-    reader.skip_rows_while(|row| row < 3).expect("unchanged");
-    let row = reader.next().expect("one left").expect("unchanged");
-    assert_eq!((row.row, row.key.as_str()), (3, "d"));
-    reader.skip_rows_while(|_| true).expect("at the end");
-    assert!(reader.next().is_none());
-}
-
-#[test]
 fn an_empty_version_id_is_null_only_where_all_versions_are_listed() {
     let folder = Folder::new();
     let version = |path: &Path| rows_of(path)[0].version_id.clone();

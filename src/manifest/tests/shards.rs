@@ -1,7 +1,29 @@
-//! A manifest that is cut in shards.
+//! Rows and their numbers, also of a manifest that is cut in shards.
 
 use super::*;
 use crate::shard::Shard;
+
+#[test]
+fn rows_are_numbered_through_the_data_files_and_can_be_skipped() {
+    let folder = Folder::new();
+    let second = gzip(b"\"src\",\"c\"\r\n\"src\",\"d\"");
+    let path = folder.inventory("Bucket, Key", &[b"src,a\nsrc,b\n", b"", &second]);
+    let keys: Vec<_> = rows_of(&path)
+        .into_iter()
+        .map(|row| (row.row, row.key))
+        .collect();
+    let expected = ["a", "b", "c", "d"].map(str::to_owned);
+    assert!(keys.into_iter().eq((0..).zip(expected)));
+
+    let prepared = prepare(&path).expect("sound");
+    let part = folder.0.path().join("2.csv");
+    let mut reader = RowReader::open(&part, &prepared, 2).expect("unchanged");
+    reader.skip_rows_while(|row| row < 3).expect("unchanged");
+    let row = reader.next().expect("one left").expect("unchanged");
+    assert_eq!((row.row, row.key.as_str()), (3, "d"));
+    reader.skip_rows_while(|_| true).expect("at the end");
+    assert!(reader.next().is_none());
+}
 
 /// Keys that come more than once, in data files of any size: each row is one shard's, and all rows of a key are the same shard's.
 fn each_row_is_one_shards(keys: &[u8], cuts: &[usize], count: u32) {
