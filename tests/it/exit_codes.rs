@@ -36,29 +36,25 @@ async fn complete_is_0_and_rows_failed_is_3() {
     assert_eq!(again.summary()["requests"], serde_json::json!({}));
 }
 
+/// Both wait between their attempts, so they do it at the same time.
 #[test]
-fn a_store_that_is_not_there_is_1() {
+fn a_store_that_is_not_there_or_hangs_up_is_1_after_a_bounded_number_of_attempts() {
     let nobody = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         format!("http://{}", listener.local_addr().expect("an address"))
     };
-    let job = Job::new(&nobody, &Credentials::new("AKIANOBODY", "secret"), &["a"]);
-    let run = job.args("--to sse-s3").run().expect(1);
-    run.says(&["the store can't be reached", "hint: ", "--endpoint-url"]);
-}
-
-#[test]
-fn a_store_that_hangs_up_is_1_and_was_asked_a_bounded_number_of_times() {
     let store = Counting::start();
-    let job = Job::new(
-        &store.url(),
-        &Credentials::new("AKIANOBODY", "secret"),
-        &["a"],
-    );
-    job.args("--to sse-s3")
-        .run()
-        .expect(1)
-        .says(&["can't be reached"]);
+    let credentials = Credentials::new("AKIANOBODY", "secret");
+    let runs = [nobody, store.url()].map(|url| {
+        let job = Job::new(&url, &credentials, &["a"]).args("--to sse-s3");
+        let child = job.command().spawn().expect("it starts");
+        (job, child)
+    });
+    for (_job, child) in runs {
+        let run = Run::of(child.wait_with_output().expect("it ends"));
+        run.expect(1)
+            .says(&["the store can't be reached", "hint: ", "--endpoint-url"]);
+    }
     assert!(
         (1..=16).contains(&store.connections()),
         "{}",

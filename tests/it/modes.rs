@@ -249,7 +249,7 @@ async fn a_versioned_bucket_gets_one_more_version_and_old_ones_stay_as_they_are(
     ] {
         let get = store.client.get_object().bucket(BUCKET).key("k");
         let get = get.version_id(version).send().await.expect("readable");
-        let read = get.body.collect().await.expect("a body").to_vec();
+        let read = get.body.collect().await.expect("a body").into_bytes();
         assert_eq!(read, body.as_bytes());
         let head = store.client.head_object().bucket(BUCKET).key("k");
         let head = head.version_id(version).send().await.expect("a head");

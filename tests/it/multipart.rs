@@ -29,8 +29,10 @@ const NEW: SseC = SseC(*b"new customer key, 32 bytes long!");
 
 /// Two parts.
 fn body(seed: u8) -> Vec<u8> {
-    let pattern = (0..=250_u8).map(|byte| byte.wrapping_mul(seed));
-    pattern.cycle().take(PART + 1_000).collect()
+    let pattern: Vec<_> = (0..=250_u8).map(|byte| byte.wrapping_mul(seed)).collect();
+    let mut body = pattern.repeat((PART + 1_000).div_ceil(pattern.len()));
+    body.truncate(PART + 1_000);
+    body
 }
 
 fn in_parts(job: Job) -> Job {
@@ -386,6 +388,8 @@ fn kill_at_the_second_part(setup: &Setup, job: &Job) {
     // SIGKILL. What it had on the wire has gone no further than the proxy.
     child.kill().expect("killed");
     child.wait().expect("dead");
+    // The second part of another upload is another request, and would wait for its time-out.
+    setup.proxy.cut_off();
 }
 
 #[tokio::test]

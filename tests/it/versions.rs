@@ -89,8 +89,8 @@ async fn versions(store: &Store, key: &str) -> Vec<Seen> {
                 got.content_type, got.cache_control, got.storage_class, got.tag_count,
             );
             let kms_key = got.ssekms_key_id.clone();
-            let body = got.body.collect().await.expect("a body").to_vec();
-            let body = String::from_utf8(body).expect("text");
+            let body = got.body.collect().await.expect("a body").into_bytes();
+            let body = String::from_utf8(body.into()).expect("text");
             (Shown::Object(body, told), kms_key)
         };
         seen.push(Seen {

@@ -168,7 +168,10 @@ pub async fn read(
             .sse_customer_key_md5(customer_key.md5());
     }
     match get.send().await {
-        Ok(answer) => Ok(answer.body.collect().await.expect("a body").to_vec()),
+        Ok(answer) => {
+            let body = answer.body.collect().await.expect("a body");
+            Ok(body.into_bytes().into())
+        }
         Err(SdkError::ServiceError(error)) => Err((
             error.raw().status().as_u16(),
             error.err().code().unwrap_or_default().to_owned(),

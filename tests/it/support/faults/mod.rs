@@ -47,7 +47,7 @@ pub enum Fault {
     Denied,
     /// 400 without having reached the store: its session token is one that [`Proxy::expire`] has named.
     Expired,
-    /// It reaches the store once [`Proxy::let_go`] says so.
+    /// It reaches the store once [`Proxy::let_go`] says so, or never if [`Proxy::cut_off`] does.
     Held,
 }
 
@@ -113,6 +113,14 @@ pub struct Seen {
     attempts: BTreeMap<String, u64>,
 }
 
+/// What becomes of a request that is held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Waits,
+    Goes,
+    IsCut,
+}
+
 /// A running proxy. Its thread ends with the process.
 pub struct Proxy {
     addr: SocketAddr,
@@ -120,7 +128,7 @@ pub struct Proxy {
     gone: Arc<AtomicBool>,
     down: watch::Sender<bool>,
     expired: Arc<Mutex<String>>,
-    let_go: watch::Sender<bool>,
+    held: watch::Sender<Held>,
 }
 
 impl Proxy {
@@ -145,8 +153,8 @@ impl Proxy {
         let is_gone = Arc::clone(&gone);
         let (down, expired) = (watch::Sender::new(false), Arc::default());
         let (mut is_down, is_expired) = (down.subscribe(), Arc::clone(&expired));
-        let let_go = watch::Sender::new(false);
-        let may_go = let_go.subscribe();
+        let held = watch::Sender::new(Held::Waits);
+        let may_go = held.subscribe();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -184,7 +192,7 @@ impl Proxy {
             gone,
             down,
             expired,
-            let_go,
+            held,
         }
     }
 
@@ -200,7 +208,12 @@ impl Proxy {
 
     /// Requests that are held go on to the store, and none is held any more.
     pub fn let_go(&self) {
-        self.let_go.send_replace(true);
+        self.held.send_replace(Held::Goes);
+    }
+
+    /// Requests that are held are cut off, and none is held any more.
+    pub fn cut_off(&self) {
+        self.held.send_replace(Held::IsCut);
     }
 
     /// Waits until a request has met a fault.
@@ -241,7 +254,7 @@ async fn serve(
     seen: &Mutex<Seen>,
     gone: &AtomicBool,
     expired: &Mutex<String>,
-    mut may_go: watch::Receiver<bool>,
+    mut may_go: watch::Receiver<Held>,
 ) -> io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut read = BufReader::new(read);
@@ -263,8 +276,11 @@ async fn serve(
             let mut seen = seen.lock().expect("nobody panicked");
             *seen.faults.entry(Fault::Expired).or_default() += 1;
         }
-        if fault == Some(Fault::Held) {
-            may_go.wait_for(|go| *go).await.map_err(io::Error::other)?;
+        if fault == Some(Fault::Held) && *may_go.borrow() == Held::Waits {
+            let held = may_go.wait_for(|held| *held != Held::Waits).await;
+            if *held.map_err(io::Error::other)? == Held::IsCut {
+                return Ok(());
+            }
         }
         let early = match fault {
             Some(Fault::CutBefore) => return Ok(()),
