@@ -129,3 +129,6 @@ pub mod config;
 pub mod error;
 
 pub mod cli;
+
+#[cfg(test)]
+mod simulation;

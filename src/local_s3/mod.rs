@@ -2,7 +2,7 @@
 //!
 //! - [`server`]: the handle and the thread behind it; `connections`; [`credentials`] of a folder.
 //! - [`admin`]: serving and looking after keys, for the command line.
-//! - `front`: one request in, one answer out; `access_log`.
+//! - `front`: one request in, one answer out; `access_log`. `in_process`, in tests: the same without a socket.
 //! - `service`: S3's operations, behind s3s.
 //! - `conditions`, `error`: S3's rules for conditional requests, and its error documents.
 //! - [`sample`]: a bucket to show and to try things on.
@@ -17,6 +17,8 @@ mod connections;
 pub mod credentials;
 mod error;
 mod front;
+#[cfg(test)]
+pub(crate) mod in_process;
 mod model;
 pub mod sample;
 pub mod server;

@@ -304,7 +304,7 @@ impl S3Auth for OneAccount {
     }
 }
 
-fn build(
+pub(super) fn build(
     service: impl S3,
     route: impl S3Route,
     credentials: &Credentials,

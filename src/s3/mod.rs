@@ -158,15 +158,33 @@ impl S3 {
         }
         let config = config
             .region(region)
-            .force_path_style(connection.path_style)
-            // Compatible stores refuse checksums that they don't know; what needs one asks for it.
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .interceptor(headers::OnlyText)
-            .build();
+            .force_path_style(connection.path_style);
         Self {
-            client: Client::from_conf(config),
+            client: client(config),
             endpoint_url,
+        }
+    }
+
+    /// A client whose requests go to `http`, wherever that takes them.
+    #[cfg(test)]
+    pub(crate) fn over(
+        http: impl aws_sdk_s3::config::HttpClient + 'static,
+        keys: &StaticCredentials,
+    ) -> Self {
+        const NOWHERE: &str = "http://s3.test";
+        let (access, secret) = (keys.access_key.as_str(), keys.secret_key.as_str());
+        let config = aws_sdk_s3::config::Builder::new()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http)
+            .credentials_provider(Credentials::from_keys(access, secret, None))
+            .region(Region::from_static(REGION_DEFAULT))
+            .endpoint_url(NOWHERE)
+            .force_path_style(true)
+            .retry_config(RetryConfig::disabled())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        Self {
+            client: client(config),
+            endpoint_url: Some(NOWHERE.to_owned()),
         }
     }
 
@@ -202,6 +220,16 @@ fn of_the_chain(profile: Option<String>, region: Region) -> Renewing {
             chain.provide_credentials().await
         })
     }))
+}
+
+/// A client with what every one of ours has.
+fn client(config: aws_sdk_s3::config::Builder) -> Client {
+    let config = config
+        // Compatible stores refuse checksums that they don't know; what needs one asks for it.
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .interceptor(headers::OnlyText);
+    Client::from_conf(config.build())
 }
 
 /// The endpoint that AWS's variables and files name for S3 alone, found as the SDK's client finds it.

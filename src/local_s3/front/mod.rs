@@ -12,7 +12,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::Body as HttpBody;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use s3s::Body;
@@ -56,7 +57,11 @@ pub struct Front {
 
 impl Front {
     /// Answers one request; never fails, because a failure is an answer too.
-    pub async fn answer(&self, request: Request<Incoming>, remote: IpAddr) -> Response<AnswerBody> {
+    pub async fn answer<B>(&self, request: Request<B>, remote: IpAddr) -> Response<AnswerBody>
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<s3s::StdError>,
+    {
         let started = Instant::now();
         let requester = Requester::default();
         let asked = Asked::new(&request, remote);
@@ -135,7 +140,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(request: &Request<Incoming>, remote: IpAddr) -> Self {
+    fn new<B>(request: &Request<B>, remote: IpAddr) -> Self {
         let (headers, uri) = (request.headers(), request.uri());
         let text = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.to_owned());
         let host = text(header::HOST);

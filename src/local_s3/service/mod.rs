@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 pub use routes::Routes;
 
@@ -83,13 +84,17 @@ pub const OWNER_NAME: &str = "reseal-local";
 /// The account's number, the same as in the ARNs of its KMS keys.
 pub const ACCOUNT_ID: &str = "000000000000";
 
-/// Runs what blocks (files, ciphers) on a thread for it.
+/// Runs what blocks (files, ciphers) on a thread for it. A runtime of one thread is a test's that wants the same every time: there it
+/// runs at once.
 ///
 /// # Errors
 /// What `work` says; InternalError when it panicked.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> S3Result<T> + Send + 'static,
 ) -> S3Result<T> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return work();
+    }
     tokio::task::spawn_blocking(work)
         .await
         .map_err(S3Error::internal_error)?

@@ -1,0 +1,183 @@
+//! What happened in a simulated world, and what was wrong about it the moment it happened.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::wire::{Asked, By};
+use crate::local_s3::in_process::Stored;
+
+/// Events that a failure shows.
+const TRACE_MAX: usize = 120;
+
+/// One runner, from its start to its end.
+#[derive(Debug)]
+pub struct Life {
+    /// Told when it dies.
+    pub dead: watch::Sender<bool>,
+    /// Tasks in flight.
+    pub tasks: usize,
+    /// Requests in flight.
+    pub requests: usize,
+    /// Writes of the last second.
+    writes: VecDeque<Instant>,
+}
+
+/// What holds for every runner.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    pub concurrency: usize,
+    pub requests: usize,
+    /// Writes in any second: rate and burst.
+    pub writes: Option<usize>,
+}
+
+/// What is known of an upload that a runner has been told of.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    pub runner: u32,
+    pub id: String,
+    /// Its runner died before it was written down.
+    pub forgotten: bool,
+}
+
+pub struct Ledger {
+    start: Instant,
+    bounds: Bounds,
+    trace: VecDeque<String>,
+    pub wrongs: Vec<String>,
+    /// Exchanges and writes of the journal, each with a before and an after.
+    pub steps: u64,
+    /// The step at which a runner dies.
+    pub crash_at: Option<u64>,
+    pub lives: BTreeMap<u32, Life>,
+    /// Requests that the store is at work on.
+    pub at_work: usize,
+    /// The versions of each key as last seen, newest first.
+    pub keys: BTreeMap<String, Vec<Stored>>,
+    /// What was put by others than runners, in its order; `None` is a delete marker, or the deletion.
+    pub put: BTreeMap<String, Vec<Option<String>>>,
+    /// SHA-256 of the bytes that belong to what was put.
+    pub bytes: BTreeMap<String, [u8; 32]>,
+    /// Keys that somebody else has written to after the beginning.
+    pub meddled: BTreeSet<String>,
+    /// Rewrites of each key since the last time that somebody else wrote to it.
+    pub rewrites: BTreeMap<String, u32>,
+    pub uploads: Vec<Begun>,
+}
+
+impl Ledger {
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            start: Instant::now(),
+            bounds,
+            trace: VecDeque::new(),
+            wrongs: Vec::new(),
+            steps: 0,
+            crash_at: None,
+            lives: BTreeMap::new(),
+            at_work: 0,
+            keys: BTreeMap::new(),
+            put: BTreeMap::new(),
+            bytes: BTreeMap::new(),
+            meddled: BTreeSet::new(),
+            rewrites: BTreeMap::new(),
+            uploads: Vec::new(),
+        }
+    }
+
+    pub fn trace(&mut self, who: By, what: &str) {
+        if self.trace.len() == TRACE_MAX {
+            self.trace.pop_front();
+        }
+        let at = self.start.elapsed().as_secs_f64();
+        self.trace
+            .push_back(format!("{at:>12.3} {:>5} {who:?} {what}", self.steps));
+    }
+
+    /// What happened lately, one event a line.
+    pub fn told(&self) -> String {
+        Vec::from_iter(self.trace.iter().map(String::as_str)).join("\n")
+    }
+
+    pub fn wrong(&mut self, who: By, what: String) {
+        self.trace(who, &format!("WRONG: {what}"));
+        self.wrongs.push(what);
+    }
+
+    /// Where a step may be the last of its runner: `false` where it is, or has been.
+    pub fn step(&mut self, runner: u32, what: &str) -> bool {
+        self.steps += 1;
+        if *self.lives[&runner].dead.borrow() {
+            return false;
+        }
+        self.trace(By::Runner(runner), what);
+        if self.crash_at == Some(self.steps) {
+            self.trace(By::Runner(runner), "dies");
+            self.crash_at = None;
+            self.lives[&runner].dead.send_replace(true);
+            return false;
+        }
+        true
+    }
+
+    /// Holds a request against what its runner may send.
+    pub fn sent(&mut self, runner: u32, asked: &Asked) {
+        let bounds = self.bounds;
+        let who = By::Runner(runner);
+        let life = self.lives.get_mut(&runner).expect("it lives");
+        life.requests += 1;
+        let requests = life.requests;
+        let now = Instant::now();
+        let mut writes = 0;
+        if asked.writes() {
+            life.writes.push_back(now);
+            while life
+                .writes
+                .front()
+                .is_some_and(|at| now - *at >= Duration::from_secs(1))
+            {
+                life.writes.pop_front();
+            }
+            writes = life.writes.len();
+        }
+        if requests > bounds.requests {
+            self.wrong(who, format!("{requests} requests in flight"));
+        }
+        if let Some(most) = bounds.writes
+            && writes > most
+        {
+            self.wrong(
+                who,
+                format!("{writes} writes in a second, at most {most} are allowed"),
+            );
+        }
+    }
+
+    /// Counts a task that begins or ends.
+    pub fn tasks(&mut self, runner: u32, by: isize) {
+        let life = self.lives.get_mut(&runner).expect("it lives");
+        life.tasks = life
+            .tasks
+            .checked_add_signed(by)
+            .expect("none ends that has not begun");
+        let tasks = life.tasks;
+        if tasks > self.bounds.concurrency {
+            self.wrong(By::Runner(runner), format!("{tasks} tasks in flight"));
+        }
+    }
+
+    pub fn live(&mut self, runner: u32) -> watch::Receiver<bool> {
+        let (dead, died) = watch::channel(false);
+        let life = Life {
+            dead,
+            tasks: 0,
+            requests: 0,
+            writes: VecDeque::new(),
+        };
+        self.lives.insert(runner, life);
+        died
+    }
+}

@@ -1,0 +1,214 @@
+//! One runner, from its start to its end.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::sync::{mpsc, watch};
+
+use super::faults::chance;
+use super::wire::By;
+use super::world::World;
+use crate::engine::{self, End, EngineError, Rows};
+use crate::event::Event;
+use crate::journal::Replay;
+use crate::limiter::Limiter;
+use crate::metrics::Metrics;
+use crate::object::ManifestEntry;
+use crate::outcome::Tally;
+use crate::shutdown::Urgency;
+use crate::summary::Collector;
+use crate::task::{Canary, Context, Learnt, Notes};
+
+/// How a runner ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Every row is settled.
+    Complete,
+    /// It died.
+    Died,
+    /// It gave up, for what another runner may get over.
+    Gave(String),
+    /// It ended as no runner should here.
+    Wrong(String),
+}
+
+/// Who is told.
+struct Listeners {
+    collector: Collector,
+    metrics: Metrics,
+}
+
+/// Lives until it ends or dies.
+pub async fn live(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
+    let mut died = world.ledger().live(runner);
+    let ended = tokio::select! {
+        biased;
+        _ = died.wait_for(|dead| *dead) => Ended::Died,
+        ended = run(world, runner, rows) => ended,
+    };
+    world
+        .ledger()
+        .trace(By::Runner(runner), &format!("has ended: {ended:?}"));
+    // Whatever is left of it does nothing any more.
+    world.ledger().lives[&runner].dead.send_replace(true);
+    ended
+}
+
+async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
+    let scenario = &world.scenario;
+    let (before, mut journal) = match world.book.open() {
+        Ok(open) => open,
+        Err(error) => return Ended::Gave(error.to_string()),
+    };
+    let listeners = RefCell::new(Listeners {
+        collector: Collector::new(),
+        metrics: Metrics::new(),
+    });
+    let emit = |event: Event<'_>| {
+        listeners.borrow_mut().collector.on(&event);
+        listeners.borrow_mut().metrics.on(&event);
+        on(world, runner, &event);
+    };
+    emit(Event::Started {
+        total: rows.len() as u64,
+        before: &before.tally,
+    });
+    let s3 = world.store(By::Runner(runner));
+    let facts = scenario.facts();
+    let limiter = Limiter::new(scenario.rate.and_then(std::num::NonZeroU32::new), 1);
+    let (notes, noted) = Notes::channel(scenario.engine.concurrency);
+    let ctx = Context {
+        s3: &s3,
+        bucket: &facts,
+        profile: &scenario.profile,
+        settings: &scenario.settings,
+        source_keys: &scenario.source_keys,
+        limiter: &limiter,
+        emit: &emit,
+        target: RefCell::new(scenario.target.clone()),
+        rng: RefCell::new(chance(scenario.seed, 100 + u64::from(runner))),
+        learnt: Learnt::after(before.checkpoints.values().flatten()),
+        draining: watch::Sender::new(false),
+        notes,
+        canary: Canary::new(scenario.canary, before.tally.succeeded_total()),
+    };
+    let (asks, shutdown) = watch::channel(Urgency::None);
+    let drains = runner < scenario.drains;
+    let patience = Duration::from_millis(
+        chance(scenario.seed, 200 + u64::from(runner)).random_range(0..2_000),
+    );
+    let drain = async {
+        if drains {
+            tokio::time::sleep(patience).await;
+            asks.send_replace(Urgency::Drain);
+        }
+        std::future::pending::<()>().await;
+    };
+    let engine = engine::run(
+        &ctx,
+        scenario.engine,
+        fed(rows, &before),
+        noted,
+        &before,
+        &mut journal,
+        shutdown,
+    );
+    let end = tokio::select! {
+        end = engine => end,
+        () = drain => unreachable!("it never ends"),
+    };
+    let closed = journal.close();
+    emit(Event::Finished);
+    let ended = match end {
+        Ok(End::Complete) => Ended::Complete,
+        Ok(End::Interrupted) if drains => Ended::Gave("asked to stop".to_owned()),
+        Ok(End::Fault(error)) => Ended::Gave(error.to_string()),
+        Err(EngineError::State(error)) => Ended::Gave(error.to_string()),
+        other => Ended::Wrong(format!("{other:?}")),
+    };
+    if closed.is_ok() {
+        let counts = listeners.borrow().collector.tally().clone();
+        agree(
+            world,
+            runner,
+            &world.book.replay(),
+            &counts,
+            &listeners.borrow().metrics.render(),
+        );
+    }
+    ended
+}
+
+/// Feeds the rows that are not settled, a few at a time.
+fn fed(rows: &[ManifestEntry], before: &Replay) -> Rows {
+    let (sender, receiver) = mpsc::channel(1 + rows.len());
+    let unsettled = rows
+        .iter()
+        .filter(|entry| !before.settled.contains(entry.row));
+    let unsettled: Vec<_> = unsettled.cloned().collect();
+    for batch in unsettled.chunks(3) {
+        sender.try_send(Ok(batch.to_vec())).expect("there is room");
+    }
+    receiver
+}
+
+/// Takes note of what a runner tells, and holds it against what is on disk.
+fn on(world: &World, runner: u32, event: &Event<'_>) {
+    let who = By::Runner(runner);
+    match event {
+        Event::TaskStarted => world.ledger().tasks(runner, 1),
+        Event::TaskEnded => world.ledger().tasks(runner, -1),
+        Event::Settled { key, outcome } => {
+            let row = world.row_of(key).expect("a key of the manifest");
+            let on_disk = world.outcomes().remove(&row);
+            let mut ledger = world.ledger();
+            ledger.trace(who, &format!("{key} is settled: {outcome:?}"));
+            if on_disk.as_ref() != Some(outcome) {
+                ledger.wrong(
+                    who,
+                    format!("{key} is told as {outcome:?}, and on disk it is {on_disk:?}"),
+                );
+            }
+        }
+        Event::Draining { reason, .. } => world.ledger().trace(who, &format!("drains: {reason}")),
+        _ => {}
+    }
+}
+
+/// Whether journal, summary and metrics say the same.
+fn agree(world: &World, runner: u32, journal: &Replay, counts: &Tally, metrics: &str) {
+    let mut ledger = world.ledger();
+    let who = By::Runner(runner);
+    if *counts != journal.tally {
+        ledger.wrong(
+            who,
+            format!(
+                "the summary has {counts:?}, the journal {:?}",
+                journal.tally
+            ),
+        );
+    }
+    let rows = |outcome: &str| {
+        let series = format!("reseal_rows_settled{{outcome=\"{outcome}\"}} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        line.and_then(|value| value.parse::<f64>().ok())
+    };
+    for (outcome, count) in [
+        ("succeeded", counts.succeeded_total()),
+        ("skipped", counts.skipped_total()),
+        ("failed", counts.failed_total()),
+    ] {
+        if rows(outcome) != Some(count as f64) {
+            let shown: Vec<_> = metrics
+                .lines()
+                .filter(|line| line.contains("settled"))
+                .collect();
+            ledger.wrong(
+                who,
+                format!("{count} rows {outcome}, the metrics have {shown:?}"),
+            );
+        }
+    }
+}

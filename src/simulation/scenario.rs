@@ -1,0 +1,177 @@
+//! What a seed stands for: a bucket, its objects, a job, and the weather.
+
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+
+use super::faults::{Weather, chance};
+use super::ledger::Bounds;
+use crate::bucket::{
+    Acls, BucketFacts, DefaultEncryption, Lifecycle, Notifications, ObjectLock, Versioning,
+};
+use crate::closure::{Loss, Losses};
+use crate::encryption::{CustomerKey, KmsTarget, Target};
+use crate::engine;
+use crate::plan::{MethodChoice, Rules};
+use crate::profile::StoreProfile;
+use crate::task::{self, Verify};
+
+pub const BUCKET: &str = "simulated";
+/// Objects larger than this are copied in parts: in one, which is cheap.
+const THRESHOLD: u64 = 300;
+
+/// An object of the bucket.
+#[derive(Clone, Debug)]
+pub struct Thing {
+    pub key: String,
+    pub bytes: usize,
+    pub under: Target,
+    /// Whether the manifest's row says what an inventory would.
+    pub is_known: bool,
+    /// Whether the manifest's row names the version.
+    pub is_named: bool,
+}
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub seed: u64,
+    pub versioning: Versioning,
+    pub target: Target,
+    pub source_keys: Vec<CustomerKey>,
+    pub things: Vec<Thing>,
+    pub profile: StoreProfile,
+    pub settings: task::Settings,
+    pub engine: engine::Settings,
+    pub rate: Option<u32>,
+    pub canary: u64,
+    pub weather: Weather,
+    /// In thousandths of the requests for a key: somebody else writes to it just before.
+    pub meddling: u32,
+    /// Runners that die.
+    pub crashes: u32,
+    /// Within how many steps each does.
+    pub crash_within: u64,
+    /// Runners that are asked to stop.
+    pub drains: u32,
+}
+
+fn customer_key(byte: u8) -> CustomerKey {
+    CustomerKey::from_file_content(&[byte; 32]).expect("32 bytes")
+}
+
+fn kms(arn: &str) -> KmsTarget {
+    KmsTarget {
+        key_id: Some(arn.to_owned()),
+        ..KmsTarget::default()
+    }
+}
+
+/// The KMS keys of the store: the target's and another.
+pub type Keys = [String; 2];
+
+fn under(rng: &mut SmallRng, [new, old]: &Keys) -> Target {
+    match rng.random_range(0..6) {
+        0 => Target::SseKms(kms(old)),
+        1 => Target::DsseKms(kms(old)),
+        2 => Target::SseC(customer_key(1)),
+        3 => Target::SseKms(kms(new)),
+        _ => Target::SseS3,
+    }
+}
+
+impl Scenario {
+    /// What the seed says.
+    pub fn of(seed: u64, keys: &Keys) -> Self {
+        let rng = &mut chance(seed, 1);
+        let target = match rng.random_range(0..6) {
+            0 => Target::SseS3,
+            1 => Target::DsseKms(kms(&keys[0])),
+            2 => Target::SseC(customer_key(2)),
+            _ => Target::SseKms(kms(&keys[0])),
+        };
+        let versioning = [
+            Versioning::Never,
+            Versioning::Enabled,
+            Versioning::Suspended,
+        ][rng.random_range(0..3)];
+        let updates = rng.random();
+        let knows = rng.random_ratio(1, 3);
+        let names = versioning == Versioning::Enabled && rng.random_ratio(1, 4);
+        let rows = rng.random_range(1..10);
+        let things = (0..rows)
+            .map(|number| Thing {
+                key: format!("key-{number}"),
+                bytes: [0, 10, 200, 400][rng.random_range(0..4)],
+                under: under(rng, keys),
+                is_known: knows,
+                is_named: names,
+            })
+            .collect();
+        let crashes = [0, 1, 3][rng.random_range(0..3)];
+        Self {
+            seed,
+            versioning,
+            source_keys: vec![customer_key(1), customer_key(2)],
+            target,
+            things,
+            profile: StoreProfile {
+                updates_encryption: updates,
+                ..StoreProfile::documented()
+            },
+            settings: task::Settings {
+                rules: Rules {
+                    method: if rng.random_ratio(1, 5) {
+                        MethodChoice::Copy
+                    } else {
+                        MethodChoice::Auto
+                    },
+                    multipart_threshold: THRESHOLD,
+                    allowed: Losses::new(vec![Loss::KmsContext]),
+                    ..Rules::default()
+                },
+                verify: match rng.random_range(0..6) {
+                    0 => Verify::Head,
+                    1 => Verify::Read,
+                    2 => Verify::Sample(0.5),
+                    _ => Verify::Answer,
+                },
+                parts_in_flight: 2,
+                ..task::Settings::default()
+            },
+            engine: engine::Settings {
+                concurrency: rng.random_range(1..6),
+                failure_threshold_percent: 50,
+            },
+            rate: [None, Some(1), Some(5), Some(100)][rng.random_range(0..4)],
+            canary: [0, 0, 1, 3][rng.random_range(0..4)],
+            weather: Weather::of(rng),
+            meddling: [0, 0, 20, 100][rng.random_range(0..4)],
+            crashes,
+            crash_within: rng.random_range(10..200),
+            drains: [0, 0, 0, 1][rng.random_range(0..4)],
+        }
+    }
+
+    /// What a run would find out about the bucket.
+    pub fn facts(&self) -> BucketFacts {
+        BucketFacts {
+            versioning: Some(self.versioning),
+            acls: Some(Acls::Disabled),
+            object_lock: Some(ObjectLock::Disabled),
+            default_encryption: Some(DefaultEncryption::default()),
+            website: Some(false),
+            replication: Some(Vec::new()),
+            notifications: Some(Notifications::default()),
+            lifecycle: Some(Lifecycle::default()),
+            ..BucketFacts::unknown(BUCKET)
+        }
+    }
+
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            concurrency: self.engine.concurrency,
+            requests: self.engine.concurrency + self.settings.parts_in_flight,
+            writes: self.rate.map(|rate| rate as usize + 2),
+        }
+    }
+}

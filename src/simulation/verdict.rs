@@ -1,0 +1,137 @@
+//! What must hold when all is over.
+
+use std::sync::Arc;
+
+use super::scenario::BUCKET;
+use super::wire::By;
+use super::world::World;
+use crate::bucket::Versioning;
+use crate::encryption::{CustomerKey, Encryption};
+use crate::local_s3::in_process::Stored;
+use crate::object::ObjectRef;
+use crate::outcome::TaskOutcome;
+
+/// Holds journal and store against each other and against what was put; everything that is wrong is in the ledger then.
+pub async fn judge(world: &Arc<World>) {
+    let replay = world.book.replay();
+    let outcomes = world.outcomes();
+    let mut wrongs = Vec::new();
+    if replay.settled_twice > 0 {
+        wrongs.push(format!(
+            "{} records settle a row twice",
+            replay.settled_twice
+        ));
+    }
+    for (row, thing) in (0..).zip(&world.scenario.things) {
+        let versions = world.door.versions(BUCKET, &thing.key);
+        let Some(outcome) = outcomes.get(&row) else {
+            wrongs.push(format!("row {row} has no outcome"));
+            continue;
+        };
+        if let Err(why) = is_true(world, &thing.key, outcome, &versions) {
+            wrongs.push(format!(
+                "{} is {outcome:?}, but {why}: {versions:?}",
+                thing.key
+            ));
+        }
+        if let Err(why) = is_in_order(world, &thing.key, &versions) {
+            wrongs.push(format!("{}: {why}: {versions:?}", thing.key));
+        }
+        for version in &versions {
+            if let Err(why) = is_whole(world, &thing.key, version).await {
+                wrongs.push(format!("{}: {why}: {version:?}", thing.key));
+            }
+        }
+    }
+    let begun = world.ledger().uploads.clone();
+    for (key, id) in world.door.uploads(BUCKET).expect("a bucket") {
+        // An upload that no runner was told of, or that died with its runner before it was written down, nobody knows.
+        if begun
+            .iter()
+            .any(|upload| upload.id == id && !upload.forgotten)
+        {
+            wrongs.push(format!("{key}: upload {id} is left"));
+        }
+    }
+    let mut ledger = world.ledger();
+    for wrong in wrongs {
+        ledger.wrong(By::Judge, wrong);
+    }
+}
+
+/// Whether what the journal says of a row is true in the store.
+fn is_true(
+    world: &World,
+    key: &str,
+    outcome: &TaskOutcome,
+    versions: &[Stored],
+) -> Result<(), &'static str> {
+    let target = &world.scenario.target;
+    let current = versions.first().and_then(|version| version.object.as_ref());
+    let satisfied = current.is_some_and(|object| target.is_satisfied_by(&object.encryption));
+    let ledger = world.ledger();
+    let meddled = ledger.meddled.contains(key);
+    match outcome {
+        TaskOutcome::Succeeded { .. } | TaskOutcome::Skipped(_) if !satisfied && !meddled => {
+            Err("it is not under the target")
+        }
+        TaskOutcome::Failed(_)
+            if ledger.rewrites.get(key).is_some_and(|count| *count > 0) && !meddled =>
+        {
+            Err("it was rewritten")
+        }
+        TaskOutcome::Failed(failure) if !meddled && !failure.message.contains("gave up after") => {
+            Err("nobody had anything against it")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether everything that was put is there, the last on top.
+fn is_in_order(world: &World, key: &str, versions: &[Stored]) -> Result<(), String> {
+    let ledger = world.ledger();
+    let put = &ledger.put[key];
+    let kept = |version: &Stored| version.object.as_ref().map(|object| object.kept.clone());
+    let mut found: Vec<_> = versions.iter().map(kept).collect();
+    found.dedup();
+    let mut expected: Vec<_> = put.iter().rev().cloned().collect();
+    if world.scenario.versioning != Versioning::Enabled {
+        expected.truncate(1);
+        if world.scenario.versioning == Versioning::Never && expected == [None] {
+            expected.clear();
+        }
+    }
+    expected.dedup();
+    (found == expected)
+        .then_some(())
+        .ok_or_else(|| format!("expected {expected:?}, newest first"))
+}
+
+/// Whether an object can be read, and has the bytes that were put.
+async fn is_whole(world: &Arc<World>, key: &str, version: &Stored) -> Result<(), String> {
+    let Some(object) = &version.object else {
+        return Ok(());
+    };
+    let named = ObjectRef {
+        bucket: BUCKET,
+        key,
+        version_id: Some(&version.version_id),
+    };
+    let read = world.store(By::Judge);
+    let read = read
+        .read(named, key_of(world, &object.encryption), None)
+        .await;
+    let read = read.map_err(|error| error.to_string())?;
+    let expected = world.ledger().bytes.get(&object.kept).copied();
+    (expected == Some(read.sha256))
+        .then_some(())
+        .ok_or_else(|| "its bytes are not what was put".to_owned())
+}
+
+fn key_of<'w>(world: &'w World, encryption: &Encryption) -> Option<&'w CustomerKey> {
+    let Encryption::SseC { key_md5 } = encryption else {
+        return None;
+    };
+    let mut keys = world.scenario.source_keys.iter();
+    keys.find(|key| key.md5_base64() == key_md5)
+}

@@ -1,0 +1,416 @@
+//! The store, everybody who writes to it, and what is seen of it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{Request, Response};
+use rand::RngExt as _;
+use rand::rngs::SmallRng;
+use sha2::{Digest as _, Sha256};
+
+use super::book::Book;
+use super::faults::{Fault, chance};
+use super::ledger::{Begun, Ledger};
+use super::scenario::{BUCKET, Scenario, Thing};
+use super::wire::{Asked, By, Line};
+use crate::bucket::Versioning;
+use crate::encryption::Target;
+use crate::local_s3::in_process::{InProcess, Stored};
+use crate::object::{ContentHeaders, Known, ManifestEntry, ObjectRef, Tag};
+use crate::outcome::TaskOutcome;
+use crate::plan::Versions;
+use crate::s3::{Ask, Put, S3, StaticCredentials, Written};
+
+/// A simulated world.
+pub struct World {
+    pub door: InProcess,
+    pub book: Book,
+    pub scenario: Scenario,
+    ledger: Mutex<Ledger>,
+    fortune: Mutex<SmallRng>,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("World")
+    }
+}
+
+/// Counts something as long as it lives.
+pub struct Counted {
+    world: Arc<World>,
+    less: fn(&mut Ledger, u32),
+    runner: u32,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.less)(&mut self.world.ledger(), self.runner);
+    }
+}
+
+impl World {
+    /// A store with the objects of `scenario` in it.
+    pub async fn new(folder: &Path, scenario: impl FnOnce(&[String; 2]) -> Scenario) -> Arc<Self> {
+        let door = InProcess::open(folder).expect("a store");
+        let keys = [door.add_key(), door.add_key()];
+        let scenario = scenario(&keys);
+        door.create_bucket(BUCKET, scenario.versioning);
+        let world = Arc::new(Self {
+            door,
+            book: Book::new(folder),
+            ledger: Mutex::new(Ledger::new(scenario.bounds())),
+            fortune: Mutex::new(chance(scenario.seed, 2)),
+            scenario,
+        });
+        for thing in &world.scenario.things {
+            world
+                .put(By::Judge, &thing.key, thing.bytes, &thing.under)
+                .await;
+        }
+        world
+    }
+
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().expect("nobody has panicked")
+    }
+
+    fn fortune(&self) -> MutexGuard<'_, SmallRng> {
+        self.fortune.lock().expect("nobody has panicked")
+    }
+
+    /// The store, as somebody gets to it.
+    pub fn store(self: &Arc<Self>, by: By) -> S3 {
+        let line = Line {
+            world: Arc::clone(self),
+            by,
+        };
+        let credentials = self.door.credentials();
+        let keys = StaticCredentials {
+            access_key: credentials.access_key().to_owned(),
+            secret_key: credentials.secret_key().to_owned(),
+        };
+        S3::over(line, &keys)
+    }
+
+    /// Puts an object that is like no other.
+    async fn put(self: &Arc<Self>, by: By, key: &str, bytes: usize, under: &Target) -> Written {
+        let serial = self.ledger().put.values().map(Vec::len).sum::<usize>();
+        let body: Vec<u8> = format!("{key} {serial} ")
+            .bytes()
+            .cycle()
+            .take(bytes)
+            .collect();
+        let object = ObjectRef {
+            bucket: BUCKET,
+            key,
+            version_id: None,
+        };
+        let put = Put {
+            object,
+            body: &body,
+            target: Some(under),
+            headers: &ContentHeaders {
+                content_type: Some("text/x-test".to_owned()),
+                ..ContentHeaders::default()
+            },
+            metadata: &BTreeMap::from([("serial".to_owned(), serial.to_string())]),
+            tags: &[Tag {
+                key: "serial".to_owned(),
+                value: serial.to_string(),
+            }],
+            storage_class: None,
+        };
+        let written = self.store(by).put(put).await.expect("a put");
+        let versions = self.door.versions(BUCKET, key);
+        let kept = versions[0].object.as_ref().expect("an object").kept.clone();
+        let mut ledger = self.ledger();
+        ledger
+            .bytes
+            .insert(kept.clone(), Sha256::digest(&body).into());
+        ledger
+            .put
+            .entry(key.to_owned())
+            .or_default()
+            .push(Some(kept));
+        written
+    }
+
+    /// Somebody else does something to a key.
+    async fn meddle(self: &Arc<Self>, key: &str) {
+        let (deletes, bytes) = {
+            let mut fortune = self.fortune();
+            (fortune.random_ratio(1, 5), fortune.random_range(0..400))
+        };
+        self.ledger().meddled.insert(key.to_owned());
+        if deletes {
+            let store = self.store(By::Writer);
+            store
+                .put_delete_marker(BUCKET, key)
+                .await
+                .expect("a deletion");
+            self.ledger()
+                .put
+                .entry(key.to_owned())
+                .or_default()
+                .push(None);
+        } else {
+            self.put(By::Writer, key, bytes, &Target::SseS3).await;
+        }
+    }
+
+    /// The manifest's rows.
+    pub async fn rows(self: &Arc<Self>) -> Vec<ManifestEntry> {
+        let mut rows = Vec::new();
+        for (row, thing) in (0..).zip(&self.scenario.things) {
+            let known = if thing.is_known {
+                self.known(thing).await
+            } else {
+                Known::default()
+            };
+            let version = self.door.versions(BUCKET, &thing.key).remove(0).version_id;
+            rows.push(ManifestEntry {
+                row,
+                key: thing.key.clone(),
+                version_id: thing.is_named.then_some(version),
+                known,
+            });
+        }
+        rows
+    }
+
+    /// What an inventory would say.
+    async fn known(self: &Arc<Self>, thing: &Thing) -> Known {
+        let object = ObjectRef {
+            bucket: BUCKET,
+            key: &thing.key,
+            version_id: None,
+        };
+        let ask = Ask {
+            customer_key: match &thing.under {
+                Target::SseC(key) => Some(key),
+                _ => None,
+            },
+            checksums: false,
+            part: None,
+        };
+        let head = self
+            .store(By::Judge)
+            .head(object, ask)
+            .await
+            .expect("a look");
+        Known {
+            size: Some(head.size),
+            etag: Some(head.etag.trim_matches('"').to_owned()),
+            last_modified: head.last_modified,
+            storage_class: Some("STANDARD".to_owned()),
+            encryption: Some(head.encryption.mode()),
+            is_latest: Some(true),
+            is_delete_marker: false,
+        }
+    }
+
+    /// A point where a runner may die. Who is dead comes back no more.
+    pub async fn step(&self, runner: u32, what: impl FnOnce() -> String) {
+        let lives = self.ledger().step(runner, &what());
+        if !lives {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Holds a request against what its runner may do. It is in flight until the answer is dropped.
+    pub fn sent(self: &Arc<Self>, runner: u32, asked: &Asked) -> Counted {
+        let mut ledger = self.ledger();
+        ledger.sent(runner, asked);
+        if let Some(row) = self.row_of(&asked.key)
+            && asked.writes()
+        {
+            let on_disk = self.book.replay();
+            if let Some(outcome) = self.outcomes().get(&row) {
+                let what = format!(
+                    "{} for row {row}, which is settled: {outcome:?}",
+                    asked.operation
+                );
+                ledger.wrong(By::Runner(runner), what);
+            }
+            if row >= on_disk.reserved {
+                let what = format!("{} for row {row}, which is not reserved", asked.operation);
+                ledger.wrong(By::Runner(runner), what);
+            }
+        }
+        Counted {
+            world: Arc::clone(self),
+            less: |ledger, runner| {
+                ledger.lives.get_mut(&runner).expect("it lived").requests -= 1;
+            },
+            runner,
+        }
+    }
+
+    /// The outcomes that are on disk.
+    pub fn outcomes(&self) -> BTreeMap<u64, TaskOutcome> {
+        self.book.outcomes(self.scenario.things.len() as u64)
+    }
+
+    pub fn row_of(&self, key: &str) -> Option<u64> {
+        let place = self
+            .scenario
+            .things
+            .iter()
+            .position(|thing| thing.key == key);
+        place.map(|row| row as u64)
+    }
+
+    /// The store is at work as long as this lives.
+    pub fn at_work(self: &Arc<Self>) -> Counted {
+        self.ledger().at_work += 1;
+        Counted {
+            world: Arc::clone(self),
+            less: |ledger, _| ledger.at_work -= 1,
+            runner: 0,
+        }
+    }
+
+    /// What goes wrong with an exchange, and how long it takes there and back.
+    pub fn weather(&self, runner: u32, asked: &Asked) -> (Option<Fault>, Duration, Duration) {
+        let mut fortune = self.fortune();
+        let mut weather = self.scenario.weather;
+        if runner > self.scenario.crashes + 8 {
+            weather.expired = 0;
+        }
+        let fault = weather.fault(asked, &mut fortune);
+        let mut wait = || Duration::from_micros(fortune.random_range(200..20_000));
+        (fault, wait(), wait())
+    }
+
+    /// The store answers.
+    pub async fn apply(
+        self: &Arc<Self>,
+        by: By,
+        asked: &Asked,
+        request: Request<Bytes>,
+    ) -> Response<Bytes> {
+        if matches!(by, By::Runner(_)) && self.row_of(&asked.key).is_some() {
+            let meddles = self.fortune().random_ratio(self.scenario.meddling, 1_000);
+            if meddles {
+                self.meddle(&asked.key).await;
+            }
+        }
+        let answer = self.door.answer(request).await;
+        self.seen(by, asked, answer.status().as_u16());
+        answer
+    }
+
+    /// Takes note of what an exchange has changed, and holds it against what may change.
+    fn seen(&self, by: By, asked: &Asked, status: u16) {
+        if !asked.writes() && asked.operation != "PutObject" {
+            return;
+        }
+        let now = self.door.versions(BUCKET, &asked.key);
+        let mut ledger = self.ledger();
+        let before = ledger
+            .keys
+            .insert(asked.key.clone(), now.clone())
+            .unwrap_or_default();
+        if before == now {
+            return;
+        }
+        ledger.trace(by, &format!("{asked}: {status} changed it"));
+        let By::Runner(_) = by else {
+            ledger.rewrites.remove(&asked.key);
+            return;
+        };
+        if let Err(why) = self.is_rewrite(asked, &before, &now) {
+            let what = format!("{asked}: {why}\n  before {before:?}\n  after {now:?}");
+            ledger.wrong(by, what);
+        }
+        if asked.operation != "DeleteObject" {
+            let count = ledger.rewrites.entry(asked.key.clone()).or_default();
+            *count += 1;
+            if *count > 1 && self.scenario.settings.rules.versions == Versions::Current {
+                let what = format!("{} has been rewritten {count} times", asked.key);
+                ledger.wrong(by, what);
+            }
+        }
+    }
+
+    /// Whether nothing has changed but the encryption of one object, and that for the target's.
+    fn is_rewrite(&self, asked: &Asked, before: &[Stored], now: &[Stored]) -> Result<(), String> {
+        let target = &self.scenario.target;
+        let restacks = self.scenario.settings.rules.versions == Versions::Restack;
+        if asked.operation == "UpdateObjectEncryption" {
+            for (was, is) in before.iter().zip(now) {
+                let (Some(was), Some(is)) = (&was.object, &is.object) else {
+                    continue;
+                };
+                if was.encryption != is.encryption && !target.is_satisfied_by(&is.encryption) {
+                    return Err("it is not under the target".to_owned());
+                }
+                if (&was.kept, &was.etag) != (&is.kept, &is.etag) {
+                    return Err("more than its encryption has changed".to_owned());
+                }
+            }
+            return (before.len() == now.len())
+                .then_some(())
+                .ok_or_else(|| "an update made or removed a version".to_owned());
+        }
+        if restacks || asked.operation == "DeleteObject" {
+            return Ok(());
+        }
+        let was = before.first().and_then(|version| version.object.as_ref());
+        let is = now.first().and_then(|version| version.object.as_ref());
+        let (Some(was), Some(is)) = (was, is) else {
+            return Err("an object came into being".to_owned());
+        };
+        if was.kept != is.kept {
+            return Err("it is not what it was".to_owned());
+        }
+        if !target.is_satisfied_by(&is.encryption) {
+            return Err("it is not under the target".to_owned());
+        }
+        if target.is_satisfied_by(&was.encryption) {
+            return Err("it was under the target already".to_owned());
+        }
+        let others = match self.scenario.versioning {
+            Versioning::Enabled => before,
+            _ => &before[1..],
+        };
+        let stay = now[1..].iter().map(|version| &version.version_id);
+        if !stay.eq(others.iter().map(|version| &version.version_id)) {
+            return Err("other versions are not what they were".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Takes note of what a runner was told.
+    pub fn told(&self, runner: u32, asked: &Asked, answer: Option<&Response<Bytes>>) {
+        let Some(answer) = answer.filter(|answer| answer.status() == 200) else {
+            return;
+        };
+        if asked.operation != "CreateMultipartUpload" {
+            return;
+        }
+        let text = String::from_utf8_lossy(answer.body());
+        let id = text
+            .split_once("<UploadId>")
+            .and_then(|(_, rest)| rest.split_once("</UploadId>"));
+        if let Some((id, _)) = id {
+            let id = id.to_owned();
+            self.ledger().uploads.push(Begun {
+                runner,
+                id,
+                forgotten: false,
+            });
+        }
+    }
+
+    /// Waits until the store has done everything that was asked of it.
+    pub async fn quiesce(&self) {
+        while self.ledger().at_work > 0 {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    }
+}
