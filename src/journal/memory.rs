@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::frame::{self, Header};
+use super::record::{Position, Record, Records};
 use super::store::{Batch, Hold, Log, Mark, Store};
 use super::{COMMIT_INTERVAL, StateError};
 
@@ -60,6 +61,24 @@ impl MemoryStore {
     /// The journal of a folder as one file.
     pub(crate) fn bytes(&self, folder: &str) -> Vec<u8> {
         self.0.lock().unwrap().frames[folder].concat()
+    }
+
+    /// What the batches of a folder's journal say that come after so many.
+    pub(crate) fn records(&self, folder: &str, after: usize) -> Vec<Vec<Record>> {
+        let world = self.0.lock().unwrap();
+        let Some(frames) = world.frames.get(folder) else {
+            return Vec::new();
+        };
+        let header = Header::parse("memory", &frames[0]).expect("made by this");
+        let numbered = (0..).zip(frames).skip(1 + after);
+        let batches = numbered.map(|(number, frame)| {
+            let payload = frame::payload(header.seed, number, frame).expect("made by this");
+            let records = Records::new(payload, Position::default());
+            records
+                .map(|record| record.expect("made by this"))
+                .collect()
+        });
+        batches.collect()
     }
 
     fn open(&self, folder: &str) -> Option<MemoryLog> {

@@ -97,6 +97,8 @@ pub use replay::Replay;
 pub use rows::{Cursor, RowSet};
 pub use s3::S3Store;
 pub use state::{ShardState, StateRoot};
+#[cfg(test)]
+pub(crate) use store::{Batch, Hold, Log, Mark, Store};
 pub use writer::{LEADER_PROOF_AGE_MAX, Leader, Progress, Writer};
 
 /// The largest frame, header included, in bytes: it bounds what a replay holds in memory and how far a torn tail reaches.

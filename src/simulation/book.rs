@@ -1,39 +1,246 @@
-//! The journal of a simulated job, and what is in it.
+//! The state of a simulated job: in memory, slow, and with faults of its own. It stands for both kinds: a directory, which one runner
+//! has for itself and where a failed write is the last; and an S3 prefix, where several may write and nothing but the number tells
+//! who leads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::journal::{Outcomes, Replay, StateDir, StateError, Writer, replay_unlocked};
+use async_trait::async_trait;
+
+use super::world::World;
+use crate::checkpoint::Checkpoint;
+use crate::event::Operation;
+use crate::journal::memory::MemoryStore;
+use crate::journal::{
+    Batch, Hold, Log, Mark, Record, Replay, StateError, StateRoot, Store, Writer,
+};
 use crate::outcome::TaskOutcome;
+use crate::s3_error::S3Error;
+use crate::shard::Shard;
 
-const JOB: &str = "simulated";
+pub const JOB: &str = "simulated";
+const FOLDER: &str = "shard-0";
+/// How long a runner waits for a state that does not answer. Longer than those of a scenario stay away.
+const MAX_STALL: Duration = Duration::from_secs(600);
 
+/// What becomes of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not written, and the error says so.
+    Refused,
+    /// It is written, and the error says that it was not.
+    AnswerLost,
+}
+
+/// What is durable.
+#[derive(Debug, Default)]
+pub struct Durable {
+    batches: usize,
+    pub replay: Replay,
+    pub outcomes: BTreeMap<u64, TaskOutcome>,
+    /// Uploads that were written down.
+    pub uploads: BTreeSet<String>,
+}
+
+/// The state of the job.
+#[derive(Default)]
 pub struct Book {
-    folder: PathBuf,
+    pub store: MemoryStore,
+    durable: Mutex<Durable>,
 }
 
 impl Book {
-    pub fn new(folder: &Path) -> Self {
-        Self {
-            folder: folder.join("state"),
+    /// Looks something up in what is durable by now.
+    pub fn look<T>(&self, at: impl FnOnce(&Durable) -> T) -> T {
+        let mut durable = self.durable.lock().expect("nobody has panicked");
+        for batch in self.store.records(FOLDER, durable.batches) {
+            durable.batches += 1;
+            for record in batch {
+                match &record {
+                    Record::Settled { row, outcome } => {
+                        durable.outcomes.entry(*row).or_insert(outcome.clone());
+                    }
+                    Record::Checkpoint {
+                        checkpoint: Checkpoint::Upload { upload_id, .. },
+                        ..
+                    } => {
+                        durable.uploads.insert(upload_id.clone());
+                    }
+                    _ => {}
+                }
+                durable.replay.apply(&record);
+            }
+        }
+        at(&durable)
+    }
+}
+
+/// The state as one runner gets to it.
+pub struct Runners {
+    world: Arc<World>,
+    runner: u32,
+}
+
+/// Takes the journal over.
+pub async fn open(world: &Arc<World>, runner: u32) -> Result<(Replay, Writer), StateError> {
+    let store = Runners {
+        world: Arc::clone(world),
+        runner,
+    };
+    let state = StateRoot::on(store).take(Shard::ONLY).await?;
+    state.journal(JOB, MAX_STALL).await
+}
+
+impl Runners {
+    fn inner(&self) -> &MemoryStore {
+        &self.world.book.store
+    }
+
+    async fn step(&self, what: &str) {
+        self.world.step(self.runner, || what.to_owned()).await;
+    }
+}
+
+#[async_trait]
+impl Store for Runners {
+    fn place(&self, name: &str) -> String {
+        self.inner().place(name)
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StateError> {
+        self.inner().read(name).await
+    }
+
+    async fn replace(&self, name: &str, bytes: Vec<u8>) -> Result<(), StateError> {
+        self.step(&format!("writes {name}")).await;
+        self.inner().replace(name, bytes).await
+    }
+
+    async fn create(&self, name: &str, bytes: Vec<u8>) -> Result<bool, StateError> {
+        self.inner().create(name, bytes).await
+    }
+
+    async fn hold(&self, folder: &str) -> Result<Hold, StateError> {
+        self.inner().hold(folder).await
+    }
+
+    async fn log(&self, folder: &str, job_id: &str) -> Result<Box<dyn Log>, StateError> {
+        self.step("opens the journal").await;
+        Ok(Box::new(RunnersLog {
+            world: Arc::clone(&self.world),
+            runner: self.runner,
+            log: self.inner().log(folder, job_id).await?,
+            failed: false,
+        }))
+    }
+
+    async fn peek(&self, folder: &str) -> Result<Option<Box<dyn Log>>, StateError> {
+        self.inner().peek(folder).await
+    }
+
+    async fn file(&self, folder: &str, scratch: &Path) -> Result<Option<PathBuf>, StateError> {
+        self.inner().file(folder, scratch).await
+    }
+
+    async fn last_written(&self, folder: &str) -> Result<Option<Duration>, StateError> {
+        self.inner().last_written(folder).await
+    }
+}
+
+struct RunnersLog {
+    world: Arc<World>,
+    runner: u32,
+    log: Box<dyn Log>,
+    /// An exclusive log after its first failed write.
+    failed: bool,
+}
+
+impl RunnersLog {
+    fn error(&mut self) -> StateError {
+        if self.is_exclusive() {
+            self.failed = true;
+            return StateError::Io {
+                action: "write",
+                place: "the journal".to_owned(),
+                source: Arc::new(io::Error::other("simulated")),
+            };
+        }
+        let error = S3Error::no_answer(Operation::HeadObject, "simulated".to_owned());
+        StateError::Store {
+            action: "write",
+            place: "the journal".to_owned(),
+            source: Arc::new(error),
         }
     }
+}
 
-    /// Takes the journal over.
-    pub fn open(&self) -> Result<(Replay, Writer), StateError> {
-        StateDir::open(&self.folder)?.journal(JOB)
+#[async_trait]
+impl Log for RunnersLog {
+    fn place(&self) -> &str {
+        self.log.place()
     }
 
-    /// What is durable.
-    pub fn replay(&self) -> Replay {
-        let replay = replay_unlocked(&self.folder).expect("a journal");
-        replay.unwrap_or_default()
+    fn job_id(&self) -> &str {
+        self.log.job_id()
     }
 
-    /// The outcomes that are durable.
-    pub fn outcomes(&self, rows: u64) -> BTreeMap<u64, TaskOutcome> {
-        let mut outcomes = Outcomes::open(&self.folder, JOB).expect("a journal");
-        let of = |row| Some((row, outcomes.of(row).expect("a journal")?));
-        (0..rows).filter_map(of).collect()
+    fn is_exclusive(&self) -> bool {
+        self.world.scenario.exclusive
+    }
+
+    fn commit_interval(&self) -> Duration {
+        self.log.commit_interval()
+    }
+
+    async fn skip_to(&mut self, mark: Mark) -> Result<(), StateError> {
+        self.log.skip_to(mark).await
+    }
+
+    async fn next(&mut self) -> Result<Option<Batch>, StateError> {
+        self.log.next().await
+    }
+
+    fn mark(&self) -> Mark {
+        self.log.mark()
+    }
+
+    fn torn_bytes(&self) -> u64 {
+        self.log.torn_bytes()
+    }
+
+    async fn recover(&mut self) -> Result<(), StateError> {
+        self.log.recover().await
+    }
+
+    async fn append(&mut self, payload: Vec<u8>) -> Result<bool, StateError> {
+        assert!(!self.failed, "a write after one that failed");
+        let number = self.log.mark().batches + 1;
+        self.world
+            .step(self.runner, || format!("appends batch {number}"))
+            .await;
+        let (fault, there, back) = self.world.journal_weather();
+        tokio::time::sleep(there).await;
+        if self.is_exclusive() && !self.world.lives(self.runner) {
+            // The lock is another's by now.
+            std::future::pending::<()>().await;
+        }
+        let done = match fault {
+            None => Ok(self.log.append(payload).await?),
+            Some(Fault::Refused) => Err(self.error()),
+            Some(Fault::AnswerLost) => {
+                let mut other = self.world.book.store.log(FOLDER, JOB).await?;
+                other.skip_to(self.log.mark()).await?;
+                other.append(payload).await?;
+                Err(self.error())
+            }
+        };
+        tokio::time::sleep(back).await;
+        self.world
+            .step(self.runner, || format!("batch {number}: {done:?}"))
+            .await;
+        done
     }
 }

@@ -45,8 +45,6 @@ pub struct Weather {
 }
 
 impl Weather {
-    pub const CALM: Self = Self { any: 0, expired: 0 };
-
     pub fn of(rng: &mut SmallRng) -> Self {
         Self {
             any: [0, 20, 80, 200, 350][rng.random_range(0..5)],

@@ -39,8 +39,6 @@ pub struct Bounds {
 pub struct Begun {
     pub runner: u32,
     pub id: String,
-    /// Its runner died before it was written down.
-    pub forgotten: bool,
 }
 
 pub struct Ledger {

@@ -109,6 +109,14 @@ fn seeds(default: u64) -> u64 {
 }
 
 #[test]
+fn a_seed_is_the_same_every_time() {
+    for seed in 0..12 {
+        let [first, second] = [0, 1].map(|_| in_its_own_time(|| simulate(seed)));
+        assert_eq!(first, second);
+    }
+}
+
+#[test]
 fn nothing_is_lost_whatever_goes_wrong() {
     let only = std::env::var("RESEAL_SIMULATION_SEED").ok();
     if let Some(seed) = only.and_then(|seed| seed.parse().ok()) {

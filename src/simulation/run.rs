@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 use tokio::sync::{mpsc, watch};
 
+use super::book;
 use super::faults::chance;
 use super::wire::By;
 use super::world::World;
@@ -16,7 +17,7 @@ use crate::journal::Replay;
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::object::ManifestEntry;
-use crate::outcome::Tally;
+use crate::outcome::{Tally, TaskOutcome};
 use crate::shutdown::Urgency;
 use crate::summary::Collector;
 use crate::task::{Canary, Context, Learnt, Notes};
@@ -58,7 +59,7 @@ pub async fn live(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> En
 
 async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
     let scenario = &world.scenario;
-    let (before, mut journal) = match world.book.open() {
+    let (before, mut journal) = match book::open(world, runner).await {
         Ok(open) => open,
         Err(error) => return Ended::Gave(error.to_string()),
     };
@@ -119,7 +120,7 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
         end = engine => end,
         () = drain => unreachable!("it never ends"),
     };
-    let closed = journal.close();
+    let closed = journal.close().await;
     emit(Event::Finished);
     let ended = match end {
         Ok(End::Complete) => Ended::Complete,
@@ -133,7 +134,7 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
         agree(
             world,
             runner,
-            &world.book.replay(),
+            &world.book.look(|durable| durable.replay.clone()),
             &counts,
             &listeners.borrow().metrics.render(),
         );
@@ -162,9 +163,11 @@ fn on(world: &World, runner: u32, event: &Event<'_>) {
         Event::TaskEnded => world.ledger().tasks(runner, -1),
         Event::Settled { key, outcome } => {
             let row = world.row_of(key).expect("a key of the manifest");
-            let on_disk = world.outcomes().remove(&row);
+            let on_disk = world
+                .book
+                .look(|durable| durable.outcomes.get(&row).cloned());
             let mut ledger = world.ledger();
-            ledger.trace(who, &format!("{key} is settled: {outcome:?}"));
+            ledger.trace(who, &format!("{key} is settled: {}", without_ids(outcome)));
             if on_disk.as_ref() != Some(outcome) {
                 ledger.wrong(
                     who,
@@ -174,6 +177,17 @@ fn on(world: &World, runner: u32, event: &Event<'_>) {
         }
         Event::Draining { reason, .. } => world.ledger().trace(who, &format!("drains: {reason}")),
         _ => {}
+    }
+}
+
+/// An outcome without what the store draws anew in each run.
+fn without_ids(outcome: &TaskOutcome) -> String {
+    match outcome {
+        TaskOutcome::Failed(failure) => {
+            let message = failure.message.split(" (request id").next();
+            format!("{} {}", failure.code, message.unwrap_or_default())
+        }
+        other => format!("{other:?}"),
     }
 }
 

@@ -45,6 +45,10 @@ pub struct Scenario {
     pub rate: Option<u32>,
     pub canary: u64,
     pub weather: Weather,
+    /// Whether the state is one runner's at a time, as a directory is.
+    pub exclusive: bool,
+    /// Appends that fail, in thousandths.
+    pub journal_faults: u32,
     /// In thousandths of the requests for a key: somebody else writes to it just before.
     pub meddling: u32,
     /// Runners that die.
@@ -145,6 +149,8 @@ impl Scenario {
             rate: [None, Some(1), Some(5), Some(100)][rng.random_range(0..4)],
             canary: [0, 0, 1, 3][rng.random_range(0..4)],
             weather: Weather::of(rng),
+            exclusive: rng.random(),
+            journal_faults: [0, 0, 30, 150][rng.random_range(0..4)],
             meddling: [0, 0, 20, 100][rng.random_range(0..4)],
             crashes,
             crash_within: rng.random_range(10..200),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ledger::Begun;
 use super::scenario::BUCKET;
 use super::wire::By;
 use super::world::World;
@@ -13,14 +14,12 @@ use crate::outcome::TaskOutcome;
 
 /// Holds journal and store against each other and against what was put; everything that is wrong is in the ledger then.
 pub async fn judge(world: &Arc<World>) {
-    let replay = world.book.replay();
-    let outcomes = world.outcomes();
+    let (settled_twice, outcomes) = world
+        .book
+        .look(|durable| (durable.replay.settled_twice, durable.outcomes.clone()));
     let mut wrongs = Vec::new();
-    if replay.settled_twice > 0 {
-        wrongs.push(format!(
-            "{} records settle a row twice",
-            replay.settled_twice
-        ));
+    if settled_twice > 0 {
+        wrongs.push(format!("{} records settle a row twice", settled_twice));
     }
     for (row, thing) in (0..).zip(&world.scenario.things) {
         let versions = world.door.versions(BUCKET, &thing.key);
@@ -43,13 +42,15 @@ pub async fn judge(world: &Arc<World>) {
             }
         }
     }
-    let begun = world.ledger().uploads.clone();
+    let (begun, last) = {
+        let ledger = world.ledger();
+        (ledger.uploads.clone(), ledger.lives.keys().max().copied())
+    };
+    let written_down = world.book.look(|durable| durable.uploads.clone());
     for (key, id) in world.door.uploads(BUCKET).expect("a bucket") {
-        // An upload that no runner was told of, or that died with its runner before it was written down, nobody knows.
-        if begun
-            .iter()
-            .any(|upload| upload.id == id && !upload.forgotten)
-        {
+        // One whose creation was not answered, or whose runner died before it was written down, nobody knows.
+        let is_known = |upload: &Begun| upload.id == id && Some(upload.runner) == last;
+        if written_down.contains(&id) || begun.iter().any(is_known) {
             wrongs.push(format!("{key}: upload {id} is left"));
         }
     }

@@ -11,7 +11,7 @@ use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use sha2::{Digest as _, Sha256};
 
-use super::book::Book;
+use super::book::{self, Book};
 use super::faults::{Fault, chance};
 use super::ledger::{Begun, Ledger};
 use super::scenario::{BUCKET, Scenario, Thing};
@@ -20,7 +20,6 @@ use crate::bucket::Versioning;
 use crate::encryption::Target;
 use crate::local_s3::in_process::{InProcess, Stored};
 use crate::object::{ContentHeaders, Known, ManifestEntry, ObjectRef, Tag};
-use crate::outcome::TaskOutcome;
 use crate::plan::Versions;
 use crate::s3::{Ask, Put, S3, StaticCredentials, Written};
 
@@ -61,7 +60,7 @@ impl World {
         door.create_bucket(BUCKET, scenario.versioning);
         let world = Arc::new(Self {
             door,
-            book: Book::new(folder),
+            book: Book::default(),
             ledger: Mutex::new(Ledger::new(scenario.bounds())),
             fortune: Mutex::new(chance(scenario.seed, 2)),
             scenario,
@@ -228,15 +227,18 @@ impl World {
         if let Some(row) = self.row_of(&asked.key)
             && asked.writes()
         {
-            let on_disk = self.book.replay();
-            if let Some(outcome) = self.outcomes().get(&row) {
+            let (reserved, outcome) = self.book.look(|durable| {
+                let outcome = durable.outcomes.get(&row).cloned();
+                (durable.replay.reserved, outcome)
+            });
+            if let Some(outcome) = outcome {
                 let what = format!(
                     "{} for row {row}, which is settled: {outcome:?}",
                     asked.operation
                 );
                 ledger.wrong(By::Runner(runner), what);
             }
-            if row >= on_disk.reserved {
+            if row >= reserved {
                 let what = format!("{} for row {row}, which is not reserved", asked.operation);
                 ledger.wrong(By::Runner(runner), what);
             }
@@ -248,11 +250,6 @@ impl World {
             },
             runner,
         }
-    }
-
-    /// The outcomes that are on disk.
-    pub fn outcomes(&self) -> BTreeMap<u64, TaskOutcome> {
-        self.book.outcomes(self.scenario.things.len() as u64)
     }
 
     pub fn row_of(&self, key: &str) -> Option<u64> {
@@ -284,6 +281,22 @@ impl World {
         let fault = weather.fault(asked, &mut fortune);
         let mut wait = || Duration::from_micros(fortune.random_range(200..20_000));
         (fault, wait(), wait())
+    }
+
+    /// What goes wrong with an append, and how long it takes there and back.
+    pub fn journal_weather(&self) -> (Option<book::Fault>, Duration, Duration) {
+        let mut fortune = self.fortune();
+        let fault = match fortune.random_ratio(self.scenario.journal_faults, 1_000) {
+            true if fortune.random() => Some(book::Fault::Refused),
+            true => Some(book::Fault::AnswerLost),
+            false => None,
+        };
+        let mut wait = || Duration::from_micros(fortune.random_range(200..20_000));
+        (fault, wait(), wait())
+    }
+
+    pub fn lives(&self, runner: u32) -> bool {
+        !*self.ledger().lives[&runner].dead.borrow()
     }
 
     /// The store answers.
@@ -399,11 +412,7 @@ impl World {
             .and_then(|(_, rest)| rest.split_once("</UploadId>"));
         if let Some((id, _)) = id {
             let id = id.to_owned();
-            self.ledger().uploads.push(Begun {
-                runner,
-                id,
-                forgotten: false,
-            });
+            self.ledger().uploads.push(Begun { runner, id });
         }
     }
 
