@@ -5,7 +5,7 @@
 
 use super::look::now_ms;
 use super::{Look, Stop, Task};
-use crate::bucket::{Acls, ObjectLock};
+use crate::bucket::{Acls, ObjectLock, Versioning};
 use crate::closure::Loss;
 use crate::encryption::{Encryption, Target};
 use crate::event::Operation;
@@ -23,7 +23,7 @@ pub(super) struct Absent {
     annotations: std::cell::Cell<bool>,
 }
 
-/// How a store says that it has no such thing.
+/// How a store says that it has no such thing; or, with a 405, that the version has become a delete marker.
 fn is_unheard_of(error: &S3Error) -> bool {
     matches!(error.http_status, 405 | 501)
         || matches!(
@@ -86,6 +86,7 @@ impl<'a> Task<'_, 'a> {
         match self.ask(Operation::GetObjectAcl, asked).await? {
             Ok(acl) => Ok(Some(acl)),
             Err(error) if is_unheard_of(&error) => {
+                self.unless_deleted(&error, object).await?;
                 absent.set(true);
                 Ok(None)
             }
@@ -119,18 +120,22 @@ impl<'a> Task<'_, 'a> {
         if lock.retention.is_none() {
             let asked = || self.ctx.s3.retention(object);
             let answer = self.ask(Operation::GetObjectRetention, asked).await?;
-            lock.retention = self.lock_answer(answer)?.flatten();
+            lock.retention = self.lock_answer(answer, object).await?.flatten();
         }
         if !lock.legal_hold && !self.ctx.learnt.absent.locks.get() {
             let asked = || self.ctx.s3.legal_hold(object);
             let answer = self.ask(Operation::GetObjectLegalHold, asked).await?;
-            lock.legal_hold = self.lock_answer(answer)?.unwrap_or(false);
+            lock.legal_hold = self.lock_answer(answer, object).await?.unwrap_or(false);
         }
         lock.drop_what_is_over(now_ms());
         Ok(lock)
     }
 
-    fn lock_answer<T>(&self, answer: Result<T, S3Error>) -> Result<Option<T>, Stop> {
+    async fn lock_answer<T>(
+        &self,
+        answer: Result<T, S3Error>,
+        object: ObjectRef<'_>,
+    ) -> Result<Option<T>, Stop> {
         match answer {
             Ok(answer) => Ok(Some(answer)),
             // "Bucket is missing Object Lock Configuration".
@@ -139,6 +144,7 @@ impl<'a> Task<'_, 'a> {
                 if self.ctx.bucket.object_lock.is_some() {
                     return self.unknown(error, Loss::ObjectLock, Refusal::LockUnknown);
                 }
+                self.unless_deleted(&error, object).await?;
                 self.ctx.learnt.absent.locks.set(true);
                 Ok(None)
             }
@@ -169,6 +175,7 @@ impl<'a> Task<'_, 'a> {
         match self.ask(Operation::GetObjectTagging, asked).await? {
             Ok(tags) => Ok(Some(tags)),
             Err(error) if is_unheard_of(&error) => {
+                self.unless_deleted(&error, object).await?;
                 absent.set(true);
                 Ok(None)
             }
@@ -188,12 +195,29 @@ impl<'a> Task<'_, 'a> {
             Ok(true) => Err(Stop::Row(Refusal::Annotations.to_failure())),
             Ok(false) => Ok(()),
             Err(error) if is_unheard_of(&error) => {
+                self.unless_deleted(&error, object).await?;
                 absent.set(true);
                 Ok(())
             }
             Err(error) => self
                 .unknown(error, Loss::Annotations, Refusal::AnnotationsUnknown)
                 .map(|_: Option<()>| ()),
+        }
+    }
+
+    /// Makes sure that the store refused the question, and not the version, for which somebody has put a delete marker since it was
+    /// looked at: what is learnt here holds for every object.
+    ///
+    /// # Errors
+    /// It is gone.
+    async fn unless_deleted(&self, error: &S3Error, object: ObjectRef<'_>) -> Result<(), Stop> {
+        if error.http_status != 405 || self.ctx.bucket.versioning == Some(Versioning::Never) {
+            return Ok(());
+        }
+        // Without its key an object under SSE-C answers 400: it is there, then.
+        match self.head(object.version_id, None).await? {
+            Err(gone) if matches!(gone.http_status, 404 | 405) => Err(Stop::Row(gone.to_failure())),
+            _ => Ok(()),
         }
     }
 
