@@ -18,9 +18,12 @@ use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::object::ManifestEntry;
 use crate::outcome::{Tally, TaskOutcome};
-use crate::shutdown::Urgency;
+use crate::shutdown::{Reason, Urgency};
 use crate::summary::Collector;
 use crate::task::{Canary, Context, Learnt, Notes};
+
+/// How long a runner that is asked to stop may go on with what is in flight.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 /// How a runner ended.
 #[derive(Debug)]
@@ -87,6 +90,7 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
         settings: &scenario.settings,
         source_keys: &scenario.source_keys,
         limiter: &limiter,
+        leader: journal.leader(),
         emit: &emit,
         target: RefCell::new(scenario.target.clone()),
         rng: RefCell::new(chance(scenario.seed, 100 + u64::from(runner))),
@@ -103,13 +107,15 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
     let drain = async {
         if drains {
             tokio::time::sleep(patience).await;
-            asks.send_replace(Urgency::Drain);
+            asks.send_replace(Urgency::Drain(Reason::Signal("SIGTERM")));
+            tokio::time::sleep(DRAIN_TIME).await;
+            asks.send_replace(Urgency::Now);
         }
         std::future::pending::<()>().await;
     };
     let engine = engine::run(
         &ctx,
-        scenario.engine,
+        scenario.engine.clone(),
         fed(rows, &before),
         noted,
         &before,

@@ -1,5 +1,7 @@
 //! What a seed stands for: a bucket, its objects, a job, and the weather.
 
+use std::collections::BTreeSet;
+
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 
@@ -145,6 +147,7 @@ impl Scenario {
             engine: engine::Settings {
                 concurrency: rng.random_range(1..6),
                 failure_threshold_percent: 50,
+                stop_on: BTreeSet::new(),
             },
             rate: [None, Some(1), Some(5), Some(100)][rng.random_range(0..4)],
             canary: [0, 0, 1, 3][rng.random_range(0..4)],
