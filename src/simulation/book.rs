@@ -228,12 +228,20 @@ impl Log for RunnersLog {
             std::future::pending::<()>().await;
         }
         let done = match fault {
-            None => Ok(self.log.append(payload).await?),
+            None => {
+                let is_ours = self.log.append(payload).await?;
+                if is_ours {
+                    self.world.ledger().leads(self.runner);
+                }
+                Ok(is_ours)
+            }
             Some(Fault::Refused) => Err(self.error()),
             Some(Fault::AnswerLost) => {
                 let mut other = self.world.book.store.log(FOLDER, JOB).await?;
                 other.skip_to(self.log.mark()).await?;
-                other.append(payload).await?;
+                if other.append(payload).await? {
+                    self.world.ledger().leads(self.runner);
+                }
                 Err(self.error())
             }
         };

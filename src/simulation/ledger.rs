@@ -17,6 +17,8 @@ const TRACE_MAX: usize = 120;
 pub struct Life {
     /// Told when it dies.
     pub dead: watch::Sender<bool>,
+    /// Steps until then.
+    crash_in: Option<u64>,
     /// Tasks in flight.
     pub tasks: usize,
     /// Requests in flight.
@@ -48,9 +50,11 @@ pub struct Ledger {
     pub wrongs: Vec<String>,
     /// Exchanges and writes of the journal, each with a before and an after.
     pub steps: u64,
-    /// The step at which a runner dies.
+    /// The step at which whoever takes it dies.
     pub crash_at: Option<u64>,
     pub lives: BTreeMap<u32, Life>,
+    /// Who has written to the journal last, and since when that is so.
+    leader: Option<(u32, Instant)>,
     /// Requests that the store is at work on.
     pub at_work: usize,
     /// The versions of each key as last seen, newest first.
@@ -76,6 +80,7 @@ impl Ledger {
             steps: 0,
             crash_at: None,
             lives: BTreeMap::new(),
+            leader: None,
             at_work: 0,
             keys: BTreeMap::new(),
             put: BTreeMap::new(),
@@ -84,6 +89,11 @@ impl Ledger {
             rewrites: BTreeMap::new(),
             uploads: Vec::new(),
         }
+    }
+
+    /// Since the beginning.
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
     }
 
     pub fn trace(&mut self, who: By, what: &str) {
@@ -112,13 +122,15 @@ impl Ledger {
             return false;
         }
         self.trace(By::Runner(runner), what);
-        if self.crash_at == Some(self.steps) {
-            self.trace(By::Runner(runner), "dies");
-            self.crash_at = None;
-            self.lives[&runner].dead.send_replace(true);
-            return false;
+        let life = self.lives.get_mut(&runner).expect("it lives");
+        life.crash_in = life.crash_in.map(|steps| steps.saturating_sub(1));
+        if self.crash_at != Some(self.steps) && life.crash_in != Some(0) {
+            return true;
         }
-        true
+        life.dead.send_replace(true);
+        self.crash_at = None;
+        self.trace(By::Runner(runner), "dies");
+        false
     }
 
     /// Holds a request against what its runner may send.
@@ -154,6 +166,20 @@ impl Ledger {
         }
     }
 
+    /// Takes note of who has written to the journal.
+    pub fn leads(&mut self, runner: u32) {
+        if self.leader.is_none_or(|(leader, _)| leader != runner) {
+            self.trace(By::Runner(runner), "leads");
+            self.leader = Some((runner, Instant::now()));
+        }
+    }
+
+    /// How long somebody else leads in a runner's place.
+    pub fn replaced_for(&self, runner: u32) -> Option<Duration> {
+        let replaced = self.leader.filter(|(leader, _)| *leader != runner);
+        replaced.map(|(_, since)| since.elapsed())
+    }
+
     /// Counts a task that begins or ends.
     pub fn tasks(&mut self, runner: u32, by: isize) {
         let life = self.lives.get_mut(&runner).expect("it lives");
@@ -167,10 +193,12 @@ impl Ledger {
         }
     }
 
-    pub fn live(&mut self, runner: u32) -> watch::Receiver<bool> {
+    /// Somebody lives, perhaps for so many steps.
+    pub fn live(&mut self, runner: u32, crash_in: Option<u64>) -> watch::Receiver<bool> {
         let (dead, died) = watch::channel(false);
         let life = Life {
             dead,
+            crash_in,
             tasks: 0,
             requests: 0,
             writes: VecDeque::new(),

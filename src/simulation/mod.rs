@@ -11,13 +11,18 @@ mod wire;
 mod world;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use rand::RngExt as _;
-
-use faults::chance;
 use run::Ended;
 use scenario::Scenario;
+use wire::By;
 use world::World;
+
+use crate::object::ManifestEntry;
+
+/// Seeds of the short form.
+const SEEDS_DEFAULT: u64 = 30;
 
 /// Most runners of one job.
 const RUNNERS_MAX: u32 = 60;
@@ -32,47 +37,83 @@ fn folder() -> tempfile::TempDir {
     }
 }
 
-/// Runs what a seed stands for.
-async fn simulate(seed: u64) -> Result<String, String> {
-    let folder = folder();
-    let world = World::new(folder.path(), |keys| Scenario::of(seed, keys)).await;
+/// Between two runners, where the first has given up: as Kubernetes does it at first.
+const RESTART_AFTER: Duration = Duration::from_secs(10);
+
+/// Has runners work at the job until it is complete, and holds everything against everything. What is told is the end of the story.
+async fn play(world: &Arc<World>) -> Result<String, String> {
     let rows = world.rows().await;
-    let mut ends = Vec::new();
-    for runner in 0..RUNNERS_MAX {
-        if runner < world.scenario.crashes {
-            let within =
-                chance(seed, 300 + u64::from(runner)).random_range(1..world.scenario.crash_within);
-            let mut ledger = world.ledger();
-            ledger.crash_at = Some(ledger.steps + within);
-        } else {
-            world.ledger().crash_at = None;
+    let mut runner = 0;
+    let mut ended = match world.scenario.rival_after {
+        Some(after) => {
+            runner += 1;
+            rivals(world, &rows, after).await
         }
-        let ended = run::live(&world, runner, &rows).await;
+        None => run::live(world, runner, &rows).await,
+    };
+    loop {
+        match ended {
+            Ended::Complete => break,
+            Ended::Wrong(how) => world.ledger().wrong(By::Judge, how),
+            Ended::Gave(_) => tokio::time::sleep(RESTART_AFTER).await,
+            Ended::Died | Ended::Replaced => {}
+        }
+        runner += 1;
+        if runner == RUNNERS_MAX {
+            world
+                .ledger()
+                .wrong(By::Judge, format!("{runner} runners were not enough"));
+        }
         if !world.ledger().wrongs.is_empty() {
             break;
         }
-        ends.push(format!("{ended:?}"));
-        match ended {
-            Ended::Complete => break,
-            Ended::Died | Ended::Gave(_) => {}
-            Ended::Wrong(how) => {
-                world.ledger().wrong(wire::By::Judge, how);
-                break;
-            }
-        }
+        ended = run::live(world, runner, &rows).await;
     }
     world.quiesce().await;
-    verdict::judge(&world).await;
+    verdict::judge(world).await;
     let ledger = world.ledger();
     if ledger.wrongs.is_empty() {
         return Ok(ledger.told());
     }
     Err(format!(
-        "{}\n\n{:?}\n\n{}\n",
+        "{}\n\n{:#?}\n\n{}\n",
         ledger.told(),
         world.scenario,
         ledger.wrongs.join("\n")
     ))
+}
+
+/// Two runners on one state. Whichever ends first, the other goes on until it finds out.
+async fn rivals(world: &Arc<World>, rows: &[ManifestEntry], after: Duration) -> Ended {
+    let second = async {
+        tokio::time::sleep(after).await;
+        run::live(world, 1, rows).await
+    };
+    let ends = tokio::join!(run::live(world, 0, rows), second);
+    match ends {
+        (Ended::Wrong(how), _) | (_, Ended::Wrong(how)) => Ended::Wrong(how),
+        (Ended::Complete, _) | (_, Ended::Complete) => Ended::Complete,
+        (_, second) => second,
+    }
+}
+
+/// Runs what a seed stands for.
+async fn simulate(seed: u64) -> Result<String, String> {
+    let folder = folder();
+    let world = World::new(folder.path(), |keys| Scenario::of(seed, keys)).await;
+    play(&world).await
+}
+
+/// Runs a job with everything in it, with one runner that dies at a step. How many steps there were.
+async fn die_at(step: u64, exclusive: bool) -> Result<u64, String> {
+    let folder = folder();
+    let world = World::new(folder.path(), |keys| {
+        Scenario::of_everything(keys, exclusive)
+    })
+    .await;
+    world.ledger().crash_at = Some(step);
+    play(&world).await?;
+    Ok(world.ledger().steps)
 }
 
 /// The stack of a simulation, in bytes: client and server are called from each other, and futures are large in a debug build.
@@ -101,11 +142,9 @@ where
     })
 }
 
-fn seeds(default: u64) -> u64 {
-    let asked = std::env::var("RESEAL_SIMULATION_SEEDS").ok();
-    asked
-        .and_then(|seeds| seeds.parse().ok())
-        .unwrap_or(default)
+/// How many seeds are asked for: the long form.
+fn seeds() -> Option<u64> {
+    std::env::var("RESEAL_SIMULATION_SEEDS").ok()?.parse().ok()
 }
 
 #[test]
@@ -117,13 +156,31 @@ fn a_seed_is_the_same_every_time() {
 }
 
 #[test]
+fn nothing_is_lost_wherever_a_runner_dies() {
+    let is_long = seeds().is_some();
+    for exclusive in [true, false] {
+        let steps = in_its_own_time(|| die_at(u64::MAX, exclusive)).expect("nobody dies");
+        assert!(steps > 40, "{steps}");
+        for step in 1..=steps {
+            // In the short form each step has its turn for one of both.
+            if !is_long && (step % 2 == 0) != exclusive {
+                continue;
+            }
+            if let Err(why) = in_its_own_time(|| die_at(step, exclusive)) {
+                panic!("{why}\na runner died at step {step} of {steps}, exclusive: {exclusive}");
+            }
+        }
+    }
+}
+
+#[test]
 fn nothing_is_lost_whatever_goes_wrong() {
     let only = std::env::var("RESEAL_SIMULATION_SEED").ok();
     if let Some(seed) = only.and_then(|seed| seed.parse().ok()) {
         let told = in_its_own_time(|| simulate(seed));
         panic!("{}", told.unwrap_or_else(|why| why));
     }
-    for seed in 0..seeds(30) {
+    for seed in 0..seeds().unwrap_or(SEEDS_DEFAULT) {
         if let Err(why) = in_its_own_time(|| simulate(seed)) {
             panic!(
                 "{why}\nseed {seed}; again: RESEAL_SIMULATION_SEED={seed} cargo test --lib simulation"

@@ -13,12 +13,13 @@ use super::wire::By;
 use super::world::World;
 use crate::engine::{self, End, EngineError, Rows};
 use crate::event::Event;
-use crate::journal::Replay;
+use crate::journal::{Replay, StateError};
 use crate::limiter::Limiter;
 use crate::metrics::Metrics;
 use crate::object::ManifestEntry;
 use crate::outcome::{Tally, TaskOutcome};
 use crate::shutdown::{Reason, Urgency};
+use crate::stall::Stall;
 use crate::summary::Collector;
 use crate::task::{Canary, Context, Learnt, Notes};
 
@@ -32,6 +33,8 @@ pub enum Ended {
     Complete,
     /// It died.
     Died,
+    /// Another one has taken over.
+    Replaced,
     /// It gave up, for what another runner may get over.
     Gave(String),
     /// It ended as no runner should here.
@@ -46,7 +49,8 @@ struct Listeners {
 
 /// Lives until it ends or dies.
 pub async fn live(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
-    let mut died = world.ledger().live(runner);
+    let crash_in = world.scenario.crashes.get(runner as usize).copied();
+    let mut died = world.ledger().live(runner, crash_in);
     let ended = tokio::select! {
         biased;
         _ = died.wait_for(|dead| *dead) => Ended::Died,
@@ -64,6 +68,7 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
     let scenario = &world.scenario;
     let (before, mut journal) = match book::open(world, runner).await {
         Ok(open) => open,
+        Err(StateError::Replaced { .. }) => return Ended::Replaced,
         Err(error) => return Ended::Gave(error.to_string()),
     };
     let listeners = RefCell::new(Listeners {
@@ -91,6 +96,7 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
         source_keys: &scenario.source_keys,
         limiter: &limiter,
         leader: journal.leader(),
+        stall: Stall::new(scenario.max_stall),
         emit: &emit,
         target: RefCell::new(scenario.target.clone()),
         rng: RefCell::new(chance(scenario.seed, 100 + u64::from(runner))),
@@ -132,6 +138,9 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
         Ok(End::Complete) => Ended::Complete,
         Ok(End::Interrupted) if drains => Ended::Gave("asked to stop".to_owned()),
         Ok(End::Fault(error)) => Ended::Gave(error.to_string()),
+        Err(EngineError::State(error)) if matches!(*error, StateError::Replaced { .. }) => {
+            Ended::Replaced
+        }
         Err(EngineError::State(error)) => Ended::Gave(error.to_string()),
         // While the canary is out, an object that somebody else has put under the target meanwhile counts as one that came back wrong.
         Ok(End::CameBackWrong { key, what }) if world.ledger().meddled.contains(&key) => {

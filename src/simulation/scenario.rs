@@ -1,11 +1,12 @@
 //! What a seed stands for: a bucket, its objects, a job, and the weather.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 
-use super::faults::{Weather, chance};
+use super::faults::{Fault, Weather, chance};
 use super::ledger::Bounds;
 use crate::bucket::{
     Acls, BucketFacts, DefaultEncryption, Lifecycle, Notifications, ObjectLock, Versioning,
@@ -33,6 +34,27 @@ pub struct Thing {
     pub is_named: bool,
 }
 
+/// A time in which nothing goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Outage {
+    pub begin: Duration,
+    pub end: Duration,
+    /// What everybody gets.
+    pub fault: Fault,
+}
+
+impl Outage {
+    fn of(rng: &mut SmallRng) -> Self {
+        let begin = Duration::from_millis(rng.random_range(0..3_000));
+        let lasts = Duration::from_millis([100, 5_000, 90_000][rng.random_range(0..3)]);
+        Self {
+            begin,
+            end: begin + lasts,
+            fault: [Fault::Expired, Fault::Refused, Fault::Trouble(503)][rng.random_range(0..3)],
+        }
+    }
+}
+
 /// What is simulated.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -47,16 +69,20 @@ pub struct Scenario {
     pub rate: Option<u32>,
     pub canary: u64,
     pub weather: Weather,
+    /// How long runners wait while nothing goes on.
+    pub max_stall: Duration,
+    /// When nothing goes on, from the beginning, and for how long.
+    pub outages: Vec<Outage>,
     /// Whether the state is one runner's at a time, as a directory is.
     pub exclusive: bool,
     /// Appends that fail, in thousandths.
     pub journal_faults: u32,
     /// In thousandths of the requests for a key: somebody else writes to it just before.
     pub meddling: u32,
-    /// Runners that die.
-    pub crashes: u32,
-    /// Within how many steps each does.
-    pub crash_within: u64,
+    /// Within how many steps of its own each of the first runners dies.
+    pub crashes: Vec<u64>,
+    /// When a second runner takes over from the first, which goes on.
+    pub rival_after: Option<Duration>,
     /// Runners that are asked to stop.
     pub drains: u32,
 }
@@ -114,6 +140,9 @@ impl Scenario {
             })
             .collect();
         let crashes = [0, 1, 3][rng.random_range(0..3)];
+        let exclusive: bool = rng.random();
+        let has_rival = !exclusive && rng.random_ratio(1, 3);
+        let rival_after = has_rival.then(|| Duration::from_millis(rng.random_range(0..2_000)));
         Self {
             seed,
             versioning,
@@ -152,13 +181,55 @@ impl Scenario {
             rate: [None, Some(1), Some(5), Some(100)][rng.random_range(0..4)],
             canary: [0, 0, 1, 3][rng.random_range(0..4)],
             weather: Weather::of(rng),
-            exclusive: rng.random(),
+            max_stall: Duration::from_secs([0, 60][rng.random_range(0..2)]),
+            outages: (0..[0, 0, 1, 3][rng.random_range(0..4)])
+                .map(|_| Outage::of(rng))
+                .collect(),
+            exclusive,
             journal_faults: [0, 0, 30, 150][rng.random_range(0..4)],
             meddling: [0, 0, 20, 100][rng.random_range(0..4)],
-            crashes,
-            crash_within: rng.random_range(10..200),
+            crashes: (0..crashes).map(|_| rng.random_range(1..150)).collect(),
+            rival_after,
             drains: [0, 0, 0, 1][rng.random_range(0..4)],
         }
+    }
+
+    /// A small job in which nothing goes wrong by itself, with an object for each method.
+    pub fn of_everything(keys: &Keys, exclusive: bool) -> Self {
+        let old = Target::SseKms(kms(&keys[1]));
+        let things = [
+            (10, Target::SseS3),
+            (400, Target::SseC(customer_key(1))),
+            (10, Target::DsseKms(kms(&keys[1]))),
+            (10, old),
+            (10, Target::SseKms(kms(&keys[0]))),
+        ];
+        let things = (0..).zip(things).map(|(number, (bytes, under))| Thing {
+            key: format!("key-{number}"),
+            bytes,
+            under,
+            is_known: false,
+            is_named: false,
+        });
+        let mut scenario = Self::of(0, keys);
+        scenario.versioning = Versioning::Enabled;
+        scenario.target = Target::SseKms(kms(&keys[0]));
+        scenario.things = things.collect();
+        scenario.profile.updates_encryption = true;
+        scenario.settings.rules.method = MethodChoice::Auto;
+        scenario.settings.verify = Verify::Answer;
+        scenario.engine.concurrency = 3;
+        scenario.rate = None;
+        scenario.canary = 0;
+        scenario.weather = Weather { any: 0, expired: 0 };
+        scenario.outages.clear();
+        scenario.exclusive = exclusive;
+        scenario.journal_faults = 0;
+        scenario.meddling = 0;
+        scenario.crashes.clear();
+        scenario.rival_after = None;
+        scenario.drains = 0;
+        scenario
     }
 
     /// What a run would find out about the bucket.
@@ -174,6 +245,12 @@ impl Scenario {
             lifecycle: Some(Lifecycle::default()),
             ..BucketFacts::unknown(BUCKET)
         }
+    }
+
+    /// Whether there are times without credentials.
+    pub fn expires(&self) -> bool {
+        let expired = |outage: &Outage| outage.fault == Fault::Expired;
+        self.weather.expired > 0 || self.outages.iter().any(expired)
     }
 
     pub fn bounds(&self) -> Bounds {

@@ -78,7 +78,7 @@ fn is_true(
         }
         // A look that was refused while credentials had expired, and not when the bucket was asked why, counts as refused.
         TaskOutcome::Failed(failure)
-            if world.scenario.weather.expired > 0 && matches!(failure.http_status, 400 | 403) =>
+            if world.scenario.expires() && matches!(failure.http_status, 400 | 403) =>
         {
             Ok(())
         }

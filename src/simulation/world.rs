@@ -18,10 +18,14 @@ use super::scenario::{BUCKET, Scenario, Thing};
 use super::wire::{Asked, By, Line};
 use crate::bucket::Versioning;
 use crate::encryption::Target;
+use crate::journal::LEADER_PROOF_AGE_MAX;
 use crate::local_s3::in_process::{InProcess, Stored};
 use crate::object::{ContentHeaders, Known, ManifestEntry, ObjectRef, Tag};
 use crate::plan::Versions;
 use crate::s3::{Ask, Put, S3, StaticCredentials, Written};
+
+/// Runners after which credentials expire no more.
+const PATIENCE: u32 = 12;
 
 /// A simulated world.
 pub struct World {
@@ -226,22 +230,9 @@ impl World {
         ledger.sent(runner, asked);
         if let Some(row) = self.row_of(&asked.key)
             && asked.writes()
+            && let Err(why) = self.may_write(&ledger, runner, row)
         {
-            let (reserved, outcome) = self.book.look(|durable| {
-                let outcome = durable.outcomes.get(&row).cloned();
-                (durable.replay.reserved, outcome)
-            });
-            if let Some(outcome) = outcome {
-                let what = format!(
-                    "{} for row {row}, which is settled: {outcome:?}",
-                    asked.operation
-                );
-                ledger.wrong(By::Runner(runner), what);
-            }
-            if row >= reserved {
-                let what = format!("{} for row {row}, which is not reserved", asked.operation);
-                ledger.wrong(By::Runner(runner), what);
-            }
+            ledger.wrong(By::Runner(runner), format!("{asked}: {why}"));
         }
         Counted {
             world: Arc::clone(self),
@@ -249,6 +240,24 @@ impl World {
                 ledger.lives.get_mut(&runner).expect("it lived").requests -= 1;
             },
             runner,
+        }
+    }
+
+    /// Whether a runner may write for a row: it leads, as far as it can know, and the journal has the row as begun and not as settled.
+    fn may_write(&self, ledger: &Ledger, runner: u32, row: u64) -> Result<(), String> {
+        if let Some(replaced) = ledger.replaced_for(runner) {
+            return (replaced <= LEADER_PROOF_AGE_MAX)
+                .then_some(())
+                .ok_or_else(|| format!("it was replaced {replaced:?} ago"));
+        }
+        let (reserved, outcome) = self.book.look(|durable| {
+            let outcome = durable.outcomes.get(&row).cloned();
+            (durable.replay.reserved, outcome)
+        });
+        match outcome {
+            Some(outcome) => Err(format!("row {row} is settled: {outcome:?}")),
+            None if row >= reserved => Err(format!("row {row} is not reserved")),
+            None => Ok(()),
         }
     }
 
@@ -275,10 +284,18 @@ impl World {
     pub fn weather(&self, runner: u32, asked: &Asked) -> (Option<Fault>, Duration, Duration) {
         let mut fortune = self.fortune();
         let mut weather = self.scenario.weather;
-        if runner > self.scenario.crashes + 8 {
+        if runner > PATIENCE {
             weather.expired = 0;
         }
-        let fault = weather.fault(asked, &mut fortune);
+        let now = self.ledger().now();
+        let outages = &self.scenario.outages;
+        let outage = outages
+            .iter()
+            .find(|outage| (outage.begin..outage.end).contains(&now));
+        let fault = match outage {
+            Some(outage) => Some(outage.fault),
+            None => weather.fault(asked, &mut fortune),
+        };
         let mut wait = || Duration::from_micros(fortune.random_range(200..20_000));
         (fault, wait(), wait())
     }
