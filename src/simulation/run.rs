@@ -148,7 +148,8 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
         }
         other => Ended::Wrong(format!("{other:?}")),
     };
-    if closed.is_ok() {
+    let leads = world.ledger().replaced_for(runner).is_none();
+    if closed.is_ok() && leads {
         let counts = listeners.borrow().collector.tally().clone();
         agree(
             world,
