@@ -387,7 +387,13 @@ impl<'c, 'a> Task<'c, 'a> {
             return self.restack(None).await.map(Some);
         }
         self.enter_canary().await?;
-        self.before = self.evidence(look).await?;
+        self.before = match self.evidence(look).await {
+            // What is read is pinned to the look.
+            Err(Stop::Row(failure)) if failure.http_status == 412 => {
+                return self.changed_meanwhile(look, &target).await.map(|()| None);
+            }
+            evidence => evidence?,
+        };
         if plan != Plan::UpdateEncryption {
             self.note_superseding(look).await?;
         }
@@ -429,7 +435,7 @@ impl<'c, 'a> Task<'c, 'a> {
         Ok(Some(self.succeeded(look)))
     }
 
-    /// Somebody has written the object since our rewrite: it is planned anew, within the bound of conflicts.
+    /// Somebody has written the object since our look, or since our rewrite: it is planned anew, within the bound of conflicts.
     async fn changed_meanwhile(&mut self, look: &Look<'a>, target: &Target) -> Result<(), Stop> {
         let error = S3Error::changed_meanwhile(Operation::HeadObject.name());
         self.failed(Operation::HeadObject, look, target, &error)

@@ -97,6 +97,8 @@ impl<'a> Task<'_, 'a> {
             return Ok(false);
         }
         let after = match self.seen(self.object(version_id), head, key).await {
+            // What is read is pinned to the look.
+            Err(Stop::Row(failure)) if failure.http_status == 412 => return Ok(false),
             Err(Stop::Row(mut failure)) => {
                 failure.message = rewritten_but(&failure.message);
                 return Err(Stop::Row(failure));
