@@ -44,28 +44,28 @@ impl<'a> Task<'_, 'a> {
         resend: bool,
         in_parts: bool,
     ) -> Result<Carry, Stop> {
-        let object = self.version_of(look);
+        let (object, etag) = (self.version_of(look), &*look.head.etag);
         let carry = Carry {
-            acl: self.acl_to_send(object).await?,
-            lock: self.lock_to_send(object, &look.head.lock).await?,
+            acl: self.acl_to_send(object, etag).await?,
+            lock: self.lock_to_send(object, etag, &look.head.lock).await?,
             tags: match resend {
-                true => Some(self.tags_to_send(object, look.head.tag_count).await?),
+                true => Some(self.tags_to_send(object, etag, look.head.tag_count).await?),
                 false => None,
             },
         };
         let from_sse_c = matches!(look.head.encryption, Encryption::SseC { .. });
         // An object under SSE-C can have no annotations.
         if !from_sse_c && (in_parts || matches!(target, Target::SseC(_))) {
-            self.refuse_annotations(object).await?;
+            self.refuse_annotations(object, etag).await?;
         }
         Ok(carry)
     }
 
-    async fn acl_to_send(&self, object: ObjectRef<'_>) -> Result<Option<Acl>, Stop> {
+    async fn acl_to_send(&self, object: ObjectRef<'_>, etag: &str) -> Result<Option<Acl>, Stop> {
         if self.ctx.bucket.acls == Some(Acls::Disabled) {
             return Ok(None);
         }
-        let acl = self.acl(object).await?;
+        let acl = self.acl(object, etag).await?;
         match acl {
             Some(acl) if acl.is_owners_only() => Ok(None),
             Some(acl) if acl.can_be_sent() => Ok(Some(acl)),
@@ -77,7 +77,7 @@ impl<'a> Task<'_, 'a> {
     }
 
     /// The ACL; `None` where there is none, or it may get lost.
-    pub(super) async fn acl(&self, object: ObjectRef<'_>) -> Result<Option<Acl>, Stop> {
+    pub(super) async fn acl(&self, object: ObjectRef<'_>, etag: &str) -> Result<Option<Acl>, Stop> {
         let absent = &self.ctx.learnt.absent.acls;
         if absent.get() {
             return Ok(None);
@@ -86,7 +86,7 @@ impl<'a> Task<'_, 'a> {
         match self.ask(Operation::GetObjectAcl, asked).await? {
             Ok(acl) => Ok(Some(acl)),
             Err(error) if is_unheard_of(&error) => {
-                self.unless_deleted(&error, object).await?;
+                self.unless_deleted(&error, object, etag).await?;
                 absent.set(true);
                 Ok(None)
             }
@@ -95,12 +95,17 @@ impl<'a> Task<'_, 'a> {
     }
 
     /// Retention and legal hold. Retention that is over can't be sent, and holds nothing.
-    async fn lock_to_send(&self, object: ObjectRef<'_>, shown: &Lock) -> Result<Lock, Stop> {
+    async fn lock_to_send(
+        &self,
+        object: ObjectRef<'_>,
+        etag: &str,
+        shown: &Lock,
+    ) -> Result<Lock, Stop> {
         let facts = self.ctx.bucket.object_lock;
         if facts == Some(ObjectLock::Disabled) || self.ctx.learnt.absent.locks.get() {
             return Ok(shown.clone());
         }
-        let lock = self.lock(object, shown).await?;
+        let lock = self.lock(object, etag, shown).await?;
         if lock.retention.is_none() && !self.ctx.learnt.absent.locks.get() {
             // The bucket's default would lock the copy, or may.
             match facts {
@@ -115,17 +120,25 @@ impl<'a> Task<'_, 'a> {
     }
 
     /// Retention and legal hold, asked for where HEAD does not show them: it does so only to those who may read them.
-    pub(super) async fn lock(&self, object: ObjectRef<'_>, shown: &Lock) -> Result<Lock, Stop> {
+    pub(super) async fn lock(
+        &self,
+        object: ObjectRef<'_>,
+        etag: &str,
+        shown: &Lock,
+    ) -> Result<Lock, Stop> {
         let mut lock = shown.clone();
         if lock.retention.is_none() {
             let asked = || self.ctx.s3.retention(object);
             let answer = self.ask(Operation::GetObjectRetention, asked).await?;
-            lock.retention = self.lock_answer(answer, object).await?.flatten();
+            lock.retention = self.lock_answer(answer, object, etag).await?.flatten();
         }
         if !lock.legal_hold && !self.ctx.learnt.absent.locks.get() {
             let asked = || self.ctx.s3.legal_hold(object);
             let answer = self.ask(Operation::GetObjectLegalHold, asked).await?;
-            lock.legal_hold = self.lock_answer(answer, object).await?.unwrap_or(false);
+            lock.legal_hold = self
+                .lock_answer(answer, object, etag)
+                .await?
+                .unwrap_or(false);
         }
         lock.drop_what_is_over(now_ms());
         Ok(lock)
@@ -135,6 +148,7 @@ impl<'a> Task<'_, 'a> {
         &self,
         answer: Result<T, S3Error>,
         object: ObjectRef<'_>,
+        etag: &str,
     ) -> Result<Option<T>, Stop> {
         match answer {
             Ok(answer) => Ok(Some(answer)),
@@ -144,7 +158,7 @@ impl<'a> Task<'_, 'a> {
                 if self.ctx.bucket.object_lock.is_some() {
                     return self.unknown(error, Loss::ObjectLock, Refusal::LockUnknown);
                 }
-                self.unless_deleted(&error, object).await?;
+                self.unless_deleted(&error, object, etag).await?;
                 self.ctx.learnt.absent.locks.set(true);
                 Ok(None)
             }
@@ -155,6 +169,7 @@ impl<'a> Task<'_, 'a> {
     async fn tags_to_send(
         &self,
         object: ObjectRef<'_>,
+        etag: &str,
         shown: Option<u32>,
     ) -> Result<Vec<Tag>, Stop> {
         // AWS shows the number only to those who may read the tags: there, none shown is not none.
@@ -162,11 +177,15 @@ impl<'a> Task<'_, 'a> {
         if shows && shown.unwrap_or(0) == 0 {
             return Ok(Vec::new());
         }
-        Ok(self.tags(object).await?.unwrap_or_default())
+        Ok(self.tags(object, etag).await?.unwrap_or_default())
     }
 
     /// The tags; `None` where the store has none, or they may get lost.
-    pub(super) async fn tags(&self, object: ObjectRef<'_>) -> Result<Option<Vec<Tag>>, Stop> {
+    pub(super) async fn tags(
+        &self,
+        object: ObjectRef<'_>,
+        etag: &str,
+    ) -> Result<Option<Vec<Tag>>, Stop> {
         let absent = &self.ctx.learnt.absent.tags;
         if absent.get() {
             return Ok(None);
@@ -175,7 +194,7 @@ impl<'a> Task<'_, 'a> {
         match self.ask(Operation::GetObjectTagging, asked).await? {
             Ok(tags) => Ok(Some(tags)),
             Err(error) if is_unheard_of(&error) => {
-                self.unless_deleted(&error, object).await?;
+                self.unless_deleted(&error, object, etag).await?;
                 absent.set(true);
                 Ok(None)
             }
@@ -183,7 +202,7 @@ impl<'a> Task<'_, 'a> {
         }
     }
 
-    async fn refuse_annotations(&self, object: ObjectRef<'_>) -> Result<(), Stop> {
+    async fn refuse_annotations(&self, object: ObjectRef<'_>, etag: &str) -> Result<(), Stop> {
         let absent = &self.ctx.learnt.absent.annotations;
         let allowed = self.ctx.settings.rules.allowed.allow(Loss::Annotations);
         // Only AWS has them; another store may answer the question with the object itself.
@@ -195,7 +214,7 @@ impl<'a> Task<'_, 'a> {
             Ok(true) => Err(Stop::Row(Refusal::Annotations.to_failure())),
             Ok(false) => Ok(()),
             Err(error) if is_unheard_of(&error) => {
-                self.unless_deleted(&error, object).await?;
+                self.unless_deleted(&error, object, etag).await?;
                 absent.set(true);
                 Ok(())
             }
@@ -206,19 +225,29 @@ impl<'a> Task<'_, 'a> {
     }
 
     /// Makes sure that the store refused the question, and not the version, for which somebody has put a delete marker since it was
-    /// looked at: what is learnt here holds for every object.
+    /// looked at with this ETag: what is learnt here holds for every object.
     ///
     /// # Errors
-    /// It is gone.
-    async fn unless_deleted(&self, error: &S3Error, object: ObjectRef<'_>) -> Result<(), Stop> {
+    /// It is not what it was, as a condition that did not hold.
+    async fn unless_deleted(
+        &self,
+        error: &S3Error,
+        object: ObjectRef<'_>,
+        etag: &str,
+    ) -> Result<(), Stop> {
         if error.http_status != 405 || self.ctx.bucket.versioning == Some(Versioning::Never) {
             return Ok(());
         }
-        // Without its key an object under SSE-C answers 400: it is there, then.
-        match self.head(object.version_id, None).await? {
-            Err(gone) if matches!(gone.http_status, 404 | 405) => Err(Stop::Row(gone.to_failure())),
-            _ => Ok(()),
+        let is_the_same = match self.head(object.version_id, None).await? {
+            Ok(head) => head.etag == etag,
+            // An object under SSE-C answers 400 where its key is missing.
+            Err(error) => !matches!(error.http_status, 404 | 405),
+        };
+        if is_the_same {
+            return Ok(());
         }
+        let changed = S3Error::changed_meanwhile(error.operation);
+        Err(Stop::Row(changed.to_failure()))
     }
 
     /// A question that the store refused to answer.

@@ -23,7 +23,7 @@ use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 use crate::plan::{self, Circumstances, Plan, RowPlan, Rules, Seen, Started};
 use crate::profile::StoreProfile;
 use crate::retry::Attempts;
-use crate::s3::{Destination, Directive, S3, Written};
+use crate::s3::{Carry, Destination, Directive, S3, Written};
 use crate::s3_error::S3Error;
 use crate::stall::Stall;
 pub use canary::Canary;
@@ -387,20 +387,20 @@ impl<'c, 'a> Task<'c, 'a> {
             return self.restack(None).await.map(Some);
         }
         self.enter_canary().await?;
-        self.before = match self.evidence(look).await {
-            // What is read is pinned to the look.
+        let (before, carry) = match self.known_of(&plan, look, &target).await {
+            // What is asked and read is pinned to the look.
             Err(Stop::Row(failure)) if failure.http_status == 412 => {
                 return self.changed_meanwhile(look, &target).await.map(|()| None);
             }
-            evidence => evidence?,
+            known => known?,
         };
+        self.before = before;
         if plan != Plan::UpdateEncryption {
             self.note_superseding(look).await?;
         }
         let written = match plan {
             Plan::UpdateEncryption => self.update(look, &target).await?,
             Plan::CopyInPlace { resend } => {
-                let carry = self.gather(look, &target, resend, false).await?;
                 let directive = if resend {
                     Directive::Replace
                 } else {
@@ -409,7 +409,6 @@ impl<'c, 'a> Task<'c, 'a> {
                 self.copy(look, &target, &carry, directive).await?
             }
             Plan::MultipartCopy => {
-                let carry = self.gather(look, &target, true, true).await?;
                 let destination = Destination::Etag(&look.head.etag);
                 self.copy_in_parts(look, &target, &carry, destination)
                     .await?
@@ -433,6 +432,22 @@ impl<'c, 'a> Task<'c, 'a> {
             self.delete_superseded(&target, Some(&written)).await?;
         }
         Ok(Some(self.succeeded(look)))
+    }
+
+    /// What has to be known of an object beside what the look shows: to prove its rewrite, and to be sent along.
+    async fn known_of(
+        &self,
+        plan: &Plan,
+        look: &Look<'a>,
+        target: &Target,
+    ) -> Result<(Option<Evidence>, Carry), Stop> {
+        let before = self.evidence(look).await?;
+        let carry = match plan {
+            Plan::CopyInPlace { resend } => self.gather(look, target, *resend, false).await?,
+            Plan::MultipartCopy => self.gather(look, target, true, true).await?,
+            _ => Carry::default(),
+        };
+        Ok((before, carry))
     }
 
     /// Somebody has written the object since our look, or since our rewrite: it is planned anew, within the bound of conflicts.

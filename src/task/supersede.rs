@@ -158,11 +158,11 @@ impl<'a> Task<'_, 'a> {
 
     /// What a look shows, and what it doesn't.
     async fn all_evidence(&self, look: &Look<'a>) -> Result<Evidence, Stop> {
-        let object = self.version_of(look);
+        let (object, etag) = (self.version_of(look), &*look.head.etag);
         let mut evidence = Evidence::of(look.head.clone());
-        evidence.tags = self.tags(object).await?;
+        evidence.tags = self.tags(object, etag).await?;
         if self.ctx.bucket.acls != Some(Acls::Disabled) {
-            evidence.acl = self.acl(object).await?;
+            evidence.acl = self.acl(object, etag).await?;
         }
         Ok(evidence)
     }

@@ -130,16 +130,16 @@ impl<'a> Task<'_, 'a> {
         if self.proof != Proof::Read {
             return Ok(evidence);
         }
-        evidence.tags = self.tags(object).await?;
+        let etag = evidence.head.etag.clone();
+        evidence.tags = self.tags(object, &etag).await?;
         if self.ctx.bucket.acls != Some(crate::bucket::Acls::Disabled) {
-            evidence.acl = self.acl(object).await?;
+            evidence.acl = self.acl(object, &etag).await?;
         }
         if self.ctx.bucket.object_lock != Some(crate::bucket::ObjectLock::Disabled) {
-            evidence.head.lock = self.lock(object, &evidence.head.lock).await?;
+            evidence.head.lock = self.lock(object, &etag, &evidence.head.lock).await?;
         }
         // What is archived can't be read; its encryption alone is changed, where it is.
         if !evidence.head.archived {
-            let etag = evidence.head.etag.clone();
             let asked = || self.ctx.s3.read(object, key, Some(&etag));
             let read = self.ask(Operation::GetObject, asked).await?;
             let read = read.map_err(|error| Stop::Row(error.to_failure()))?;
