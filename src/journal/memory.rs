@@ -63,22 +63,13 @@ impl MemoryStore {
         self.0.lock().unwrap().frames[folder].concat()
     }
 
-    /// What the batches of a folder's journal say that come after so many.
-    pub(crate) fn records(&self, folder: &str, after: usize) -> Vec<Vec<Record>> {
+    /// The frames of a folder's journal that come after so many; the first is the header.
+    pub(crate) fn frames(&self, folder: &str, after: usize) -> Vec<Vec<u8>> {
         let world = self.0.lock().unwrap();
-        let Some(frames) = world.frames.get(folder) else {
-            return Vec::new();
-        };
-        let header = Header::parse("memory", &frames[0]).expect("made by this");
-        let numbered = (0..).zip(frames).skip(1 + after);
-        let batches = numbered.map(|(number, frame)| {
-            let payload = frame::payload(header.seed, number, frame).expect("made by this");
-            let records = Records::new(payload, Position::default());
-            records
-                .map(|record| record.expect("made by this"))
-                .collect()
-        });
-        batches.collect()
+        let frames = world.frames.get(folder);
+        frames.map_or_else(Vec::new, |frames| {
+            frames.iter().skip(after).cloned().collect()
+        })
     }
 
     fn open(&self, folder: &str) -> Option<MemoryLog> {
@@ -96,6 +87,14 @@ impl MemoryStore {
             },
         })
     }
+}
+
+/// What a frame of the journal with that header says.
+pub(crate) fn records_of(header: &[u8], number: u64, frame: &[u8]) -> Vec<Record> {
+    let header = Header::parse("memory", header).expect("a header");
+    let payload = frame::payload(header.seed, number, frame).expect("a frame");
+    let records = Records::new(payload, Position::default());
+    records.map(|record| record.expect("a record")).collect()
 }
 
 #[async_trait]

@@ -1,21 +1,24 @@
-//! The state of a simulated job: in memory, slow, and with faults of its own. It stands for both kinds: a directory, which one runner
-//! has for itself and where a failed write is the last; and an S3 prefix, where several may write and nothing but the number tells
-//! who leads.
+//! The state of a simulated job, and what is durable of it.
+//!
+//! Three kinds: one in memory that behaves as a directory, which one runner has for itself and where a failed write is the last; one
+//! in memory where several may write and nothing but the number tells who leads; and the real one in S3, over the same line as the
+//! objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::wire::By;
 use super::world::World;
 use crate::checkpoint::Checkpoint;
 use crate::event::Operation;
-use crate::journal::memory::MemoryStore;
+use crate::journal::memory::{self, MemoryStore};
 use crate::journal::{
-    Batch, Hold, Log, Mark, Record, Replay, StateError, StateRoot, Store, Writer,
+    Batch, Hold, Log, Mark, Record, Replay, S3Store, StateError, StateRoot, Store, Writer,
 };
 use crate::outcome::TaskOutcome;
 use crate::s3_error::S3Error;
@@ -25,6 +28,21 @@ pub const JOB: &str = "simulated";
 const FOLDER: &str = "shard-0";
 /// How long a runner waits for a state that does not answer. Longer than those of a scenario stay away.
 const MAX_STALL: Duration = Duration::from_secs(600);
+
+/// What the state is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Memory, for one runner at a time.
+    Directory,
+    /// Memory, for whoever has the next number.
+    Shared,
+    /// The simulated S3.
+    S3,
+}
+
+/// The bucket of a state in S3.
+pub const BUCKET: &str = "state";
+const PREFIX: &str = "of/the/job";
 
 /// What becomes of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +56,9 @@ pub enum Fault {
 /// What is durable.
 #[derive(Debug, Default)]
 pub struct Durable {
-    batches: usize,
+    /// The header, once it is there.
+    header: Option<Vec<u8>>,
+    batches: u64,
     pub replay: Replay,
     pub outcomes: BTreeMap<u64, TaskOutcome>,
     /// Uploads that were written down.
@@ -52,29 +72,58 @@ pub struct Book {
     durable: Mutex<Durable>,
 }
 
+impl Durable {
+    fn take(&mut self, frame: &[u8]) {
+        let Some(header) = &self.header else {
+            self.header = Some(frame.to_vec());
+            return;
+        };
+        self.batches += 1;
+        for record in memory::records_of(header, self.batches, frame) {
+            match &record {
+                Record::Settled { row, outcome } => {
+                    self.outcomes.entry(*row).or_insert(outcome.clone());
+                }
+                Record::Checkpoint {
+                    checkpoint: Checkpoint::Upload { upload_id, .. },
+                    ..
+                } => {
+                    self.uploads.insert(upload_id.clone());
+                }
+                _ => {}
+            }
+            self.replay.apply(&record);
+        }
+    }
+}
+
 impl Book {
+    fn durable(&self) -> MutexGuard<'_, Durable> {
+        self.durable.lock().expect("nobody has panicked")
+    }
+
     /// Looks something up in what is durable by now.
     pub fn look<T>(&self, at: impl FnOnce(&Durable) -> T) -> T {
-        let mut durable = self.durable.lock().expect("nobody has panicked");
-        for batch in self.store.records(FOLDER, durable.batches) {
-            durable.batches += 1;
-            for record in batch {
-                match &record {
-                    Record::Settled { row, outcome } => {
-                        durable.outcomes.entry(*row).or_insert(outcome.clone());
-                    }
-                    Record::Checkpoint {
-                        checkpoint: Checkpoint::Upload { upload_id, .. },
-                        ..
-                    } => {
-                        durable.uploads.insert(upload_id.clone());
-                    }
-                    _ => {}
-                }
-                durable.replay.apply(&record);
-            }
+        let mut durable = self.durable();
+        let have = durable.batches + u64::from(durable.header.is_some());
+        for frame in self.store.frames(FOLDER, have as usize) {
+            durable.take(&frame);
         }
         at(&durable)
+    }
+
+    /// Takes an object that was made in S3; whether it belongs to the journal, but as its header.
+    pub fn landed(&self, key: &str, bytes: &[u8]) -> bool {
+        let journal = format!("{PREFIX}/{FOLDER}/journal/");
+        let number = key.strip_prefix(&journal).map(str::parse::<u64>);
+        let Some(Ok(number)) = number else {
+            return false;
+        };
+        let mut durable = self.durable();
+        let next = durable.batches + u64::from(durable.header.is_some());
+        assert_eq!(next, number, "a batch out of its order");
+        durable.take(bytes);
+        next > 0
     }
 }
 
@@ -84,13 +133,24 @@ pub struct Runners {
     runner: u32,
 }
 
+/// Makes sure beforehand that the store can keep a state: that takes requests.
+pub async fn found(world: &Arc<World>) {
+    let s3 = world.store(By::Judge);
+    S3Store::open(s3, BUCKET, PREFIX).await.expect("a state");
+}
+
 /// Takes the journal over.
 pub async fn open(world: &Arc<World>, runner: u32) -> Result<(Replay, Writer), StateError> {
-    let store = Runners {
-        world: Arc::clone(world),
-        runner,
+    let root = if world.scenario.state == Kind::S3 {
+        let s3 = world.store(By::Runner(runner));
+        StateRoot::on(S3Store::open(s3, BUCKET, PREFIX).await?)
+    } else {
+        StateRoot::on(Runners {
+            world: Arc::clone(world),
+            runner,
+        })
     };
-    let state = StateRoot::on(store).take(Shard::ONLY).await?;
+    let state = root.take(Shard::ONLY).await?;
     state.journal(JOB, MAX_STALL).await
 }
 
@@ -188,7 +248,7 @@ impl Log for RunnersLog {
     }
 
     fn is_exclusive(&self) -> bool {
-        self.world.scenario.exclusive
+        self.world.scenario.state == Kind::Directory
     }
 
     fn commit_interval(&self) -> Duration {

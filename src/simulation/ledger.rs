@@ -138,7 +138,7 @@ impl Ledger {
         let bounds = self.bounds;
         let who = By::Runner(runner);
         let life = self.lives.get_mut(&runner).expect("it lives");
-        life.requests += 1;
+        life.requests += usize::from(asked.is_of_the_job());
         let requests = life.requests;
         let now = Instant::now();
         let mut writes = 0;

@@ -132,6 +132,8 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
         end = engine => end,
         () = drain => unreachable!("it never ends"),
     };
+    // Whoever gives up what is in flight does not wait for the journal to tell it.
+    let all_told = matches!(end, Ok(End::Complete | End::Fault(_)));
     let closed = journal.close().await;
     emit(Event::Finished);
     let ended = match end {
@@ -149,7 +151,7 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
         other => Ended::Wrong(format!("{other:?}")),
     };
     let leads = world.ledger().replaced_for(runner).is_none();
-    if closed.is_ok() && leads {
+    if closed.is_ok() && leads && all_told {
         let counts = listeners.borrow().collector.tally().clone();
         agree(
             world,

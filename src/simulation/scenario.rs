@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 
+use super::book::Kind;
 use super::faults::{Fault, Weather, chance};
 use super::ledger::Bounds;
 use crate::bucket::{
@@ -73,8 +74,10 @@ pub struct Scenario {
     pub max_stall: Duration,
     /// When nothing goes on, from the beginning, and for how long.
     pub outages: Vec<Outage>,
-    /// Whether the state is one runner's at a time, as a directory is.
-    pub exclusive: bool,
+    /// What the state is on.
+    pub state: Kind,
+    /// Whether a state in S3 has been begun.
+    pub is_founded: bool,
     /// Appends that fail, in thousandths.
     pub journal_faults: u32,
     /// In thousandths of the requests for a key: somebody else writes to it just before.
@@ -140,8 +143,8 @@ impl Scenario {
             })
             .collect();
         let crashes = [0, 1, 3][rng.random_range(0..3)];
-        let exclusive: bool = rng.random();
-        let has_rival = !exclusive && rng.random_ratio(1, 3);
+        let state = [Kind::Directory, Kind::Shared, Kind::S3][rng.random_range(0..3)];
+        let has_rival = state != Kind::Directory && rng.random_ratio(1, 3);
         let rival_after = has_rival.then(|| Duration::from_millis(rng.random_range(0..2_000)));
         Self {
             seed,
@@ -185,7 +188,8 @@ impl Scenario {
             outages: (0..[0, 0, 1, 3][rng.random_range(0..4)])
                 .map(|_| Outage::of(rng))
                 .collect(),
-            exclusive,
+            state,
+            is_founded: state == Kind::S3 && rng.random_ratio(3, 4),
             journal_faults: [0, 0, 30, 150][rng.random_range(0..4)],
             meddling: [0, 0, 20, 100][rng.random_range(0..4)],
             crashes: (0..crashes).map(|_| rng.random_range(1..150)).collect(),
@@ -195,7 +199,7 @@ impl Scenario {
     }
 
     /// A small job in which nothing goes wrong by itself, with an object for each method.
-    pub fn of_everything(keys: &Keys, exclusive: bool) -> Self {
+    pub fn of_everything(keys: &Keys, state: Kind) -> Self {
         let old = Target::SseKms(kms(&keys[1]));
         let things = [
             (10, Target::SseS3),
@@ -223,7 +227,8 @@ impl Scenario {
         scenario.canary = 0;
         scenario.weather = Weather { any: 0, expired: 0 };
         scenario.outages.clear();
-        scenario.exclusive = exclusive;
+        scenario.state = state;
+        scenario.is_founded = state == Kind::S3;
         scenario.journal_faults = 0;
         scenario.meddling = 0;
         scenario.crashes.clear();

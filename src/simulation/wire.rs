@@ -15,6 +15,7 @@ use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response};
 
 use super::faults::Fault;
+use super::scenario::BUCKET;
 use super::world::World;
 
 /// Who is at the other end of a line.
@@ -32,13 +33,20 @@ pub enum By {
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub operation: &'static str,
+    pub bucket: String,
     pub key: String,
     pub version: Option<String>,
 }
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.operation, self.key)?;
+        // Names of the state may be drawn anew in each run.
+        let key = match self.key.split_once("/journal/") {
+            Some((_, number)) => number.trim_start_matches('0'),
+            None if self.is_of_the_job() => &self.key,
+            None => "(state)",
+        };
+        write!(f, "{} {key}", self.operation)?;
         match &self.version {
             // Ids are drawn by the store, others in each run.
             Some(_) => write!(f, " (version)"),
@@ -74,7 +82,7 @@ impl Asked {
         let copies = request.headers().contains_key("x-amz-copy-source");
         // The simulation's keys need no decoding.
         let path = uri.path().trim_start_matches('/');
-        let key = path.split_once('/').map_or("", |(_, key)| key);
+        let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
         let operation = match request.method().as_str() {
             "HEAD" => "HeadObject",
             "PUT" if has("partNumber") && copies => "UploadPartCopy",
@@ -94,9 +102,15 @@ impl Asked {
         };
         Self {
             operation,
+            bucket: bucket.to_owned(),
             key: key.to_owned(),
             version: value("versionId").map(str::to_owned),
         }
+    }
+
+    /// Whether it is about the job's bucket, and not about its state.
+    pub fn is_of_the_job(&self) -> bool {
+        self.bucket == BUCKET
     }
 
     pub fn is_head(&self) -> bool {
@@ -104,7 +118,7 @@ impl Asked {
     }
 
     pub fn writes(&self) -> bool {
-        WRITES.contains(&self.operation)
+        self.is_of_the_job() && WRITES.contains(&self.operation)
     }
 
     /// Whether S3 may find out that it fails when it has said 200 already.

@@ -62,6 +62,7 @@ impl World {
         let keys = [door.add_key(), door.add_key()];
         let scenario = scenario(&keys);
         door.create_bucket(BUCKET, scenario.versioning);
+        door.create_bucket(book::BUCKET, Versioning::Never);
         let world = Arc::new(Self {
             door,
             book: Book::default(),
@@ -69,6 +70,9 @@ impl World {
             fortune: Mutex::new(chance(scenario.seed, 2)),
             scenario,
         });
+        if world.scenario.is_founded {
+            book::found(&world).await;
+        }
         for thing in &world.scenario.things {
             world
                 .put(By::Judge, &thing.key, thing.bytes, &thing.under)
@@ -236,8 +240,12 @@ impl World {
         }
         Counted {
             world: Arc::clone(self),
-            less: |ledger, runner| {
-                ledger.lives.get_mut(&runner).expect("it lived").requests -= 1;
+            less: if asked.is_of_the_job() {
+                |ledger, runner| {
+                    ledger.lives.get_mut(&runner).expect("it lived").requests -= 1;
+                }
+            } else {
+                |_, _| {}
             },
             runner,
         }
@@ -323,14 +331,24 @@ impl World {
         asked: &Asked,
         request: Request<Bytes>,
     ) -> Response<Bytes> {
-        if matches!(by, By::Runner(_)) && self.row_of(&asked.key).is_some() {
+        if matches!(by, By::Runner(_)) && asked.is_of_the_job() && self.row_of(&asked.key).is_some()
+        {
             let meddles = self.fortune().random_ratio(self.scenario.meddling, 1_000);
             if meddles {
                 self.meddle(&asked.key).await;
             }
         }
+        let body = request.body().clone();
         let answer = self.door.answer(request).await;
-        self.seen(by, asked, answer.status().as_u16());
+        if asked.is_of_the_job() {
+            self.seen(by, asked, answer.status().as_u16());
+        } else if let By::Runner(runner) = by
+            && asked.operation == "PutObject"
+            && answer.status() == 200
+            && self.book.landed(&asked.key, &body)
+        {
+            self.ledger().leads(runner);
+        }
         answer
     }
 

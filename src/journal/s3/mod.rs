@@ -242,7 +242,12 @@ where
     F: Future<Output = Result<T, S3Error>>,
 {
     let mut attempts = Attempts::default();
-    let mut rng = SmallRng::from_rng(&mut rand::rng());
+    // A simulation is the same each time.
+    let mut rng = if cfg!(test) {
+        SmallRng::seed_from_u64(0)
+    } else {
+        SmallRng::from_rng(&mut rand::rng())
+    };
     loop {
         let error = match request().await {
             Ok(answer) => return Ok(answer),
