@@ -269,6 +269,14 @@ fn untold(mut failure: Failure) -> Failure {
     failure
 }
 
+/// Whether an object was refused as one is that lies under another customer's key than was sent. Once it has come under the target, by
+/// an attempt or a run before this one, S3 says that of it, and not that it has changed.
+fn may_be_of_another_key(failure: &Failure, target: &Target) -> bool {
+    matches!(target, Target::SseC(_))
+        && matches!(failure.http_status, 400 | 403)
+        && !failure.code.starts_with("KMS.")
+}
+
 /// Why a row is not gone on with.
 enum Stop {
     /// It fails.
@@ -296,7 +304,7 @@ impl<'c, 'a> Task<'c, 'a> {
     async fn run(&mut self) -> Result<TaskOutcome, Stop> {
         let target = self.ctx.target.borrow().clone();
         let row = plan::plan_row(self.entry, self.started, self.ctx.circumstances(&target));
-        let mut unseen = match row {
+        let mut known = match row {
             RowPlan::Skip(reason) => return Err(Stop::Skip(reason)),
             RowPlan::Restack => return self.restack(None).await,
             RowPlan::Look if self.is_restacked() => return Ok(self.restacked()),
@@ -310,9 +318,9 @@ impl<'c, 'a> Task<'c, 'a> {
             }
             RowPlan::Unseen(_) | RowPlan::Look => None,
         };
-        let mut first = true;
+        let (mut first, mut was_refused) = (true, false);
         loop {
-            let look = match unseen.take() {
+            let look = match known.take() {
                 Some(look) => look,
                 None => match self.look().await {
                     // Perhaps an earlier run has superseded and deleted it.
@@ -327,9 +335,32 @@ impl<'c, 'a> Task<'c, 'a> {
                     mode: look.head.encryption.mode(),
                 });
             }
-            if let Some(outcome) = self.turn(&look).await? {
-                return Ok(outcome);
+            match self.turn(&look).await {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => {}
+                Err(Stop::Row(failure)) if may_be_of_another_key(&failure, &target) => {
+                    let changed = self.changed_since(&look, &mut was_refused).await?;
+                    known = Some(changed.ok_or(Stop::Row(failure))?);
+                }
+                Err(stop) => return Err(stop),
             }
+        }
+    }
+
+    /// What an object has become whose key was refused, if it is not the one that was looked at any more. Asked once for a row.
+    async fn changed_since(
+        &self,
+        look: &Look<'a>,
+        was_refused: &mut bool,
+    ) -> Result<Option<Look<'a>>, Stop> {
+        if std::mem::replace(was_refused, true) {
+            return Ok(None);
+        }
+        match self.look().await {
+            Ok(now) => Ok(Some(now).filter(|now| now.head.etag != look.head.etag)),
+            // What was refused first says more.
+            Err(Stop::Row(_)) => Ok(None),
+            Err(stop) => Err(stop),
         }
     }
 
