@@ -48,10 +48,22 @@ impl Limiter {
     }
 
     /// Waits until one more write is within the budget. First come, first served.
-    pub async fn write(&self) {
-        let Some(cell) = &self.writes else { return };
+    ///
+    /// `may` is asked in one's turn and right before the permit is given: what it waits for, others wait for too, so that permits don't
+    /// pile up in the hands of those who may not use them yet.
+    ///
+    /// # Errors
+    /// What `may` says; then there is no permit.
+    pub async fn write<E>(&self, may: impl AsyncFn() -> Result<(), E>) -> Result<(), E> {
+        let Some(cell) = &self.writes else {
+            return may().await;
+        };
         let cell = cell.lock().await;
-        while let Err(not_until) = cell.check() {
+        loop {
+            may().await?;
+            let Err(not_until) = cell.check() else {
+                return Ok(());
+            };
             let wait = not_until.wait_time_from(cell.clock().now());
             tokio::time::sleep(wait).await;
         }
@@ -89,9 +101,14 @@ impl Clock for TokioClock {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::rc::Rc;
 
     use super::*;
+
+    async fn anybody() -> Result<(), Infallible> {
+        Ok(())
+    }
 
     /// Permits in each second of `seconds`, with so many tasks asking at once.
     async fn permits(rate: u32, shards: u32, tasks: usize, seconds: u64) -> Vec<u32> {
@@ -103,7 +120,7 @@ mod tests {
             let (limiter, counts) = (Rc::clone(&limiter), Rc::clone(&counts));
             async move {
                 loop {
-                    limiter.write().await;
+                    limiter.write(anybody).await.expect("it can't fail");
                     if Instant::now() >= end {
                         return;
                     }
@@ -140,11 +157,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn permits_are_not_given_ahead_of_what_they_wait_for() {
+        let (limiter, begin) = (Limiter::new(NonZeroU32::new(5), 1), Instant::now());
+        let later = begin + Duration::from_secs(60);
+        let wait = async || {
+            tokio::time::sleep_until(later).await;
+            Ok::<_, Infallible>(())
+        };
+        let write = async || {
+            limiter.write(wait).await.expect("it can't fail");
+            begin.elapsed()
+        };
+        let sent = futures::future::join_all((0..20).map(|_| write())).await;
+        let in_a_second = sent.iter().filter(|at| at.as_secs() == 60).count();
+        assert!(in_a_second <= 7, "{sent:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn without_a_rate_nothing_waits() {
         let before = Instant::now();
         let limiter = Limiter::new(None, 1);
         for _ in 0..10_000 {
-            limiter.write().await;
+            limiter.write(anybody).await.expect("it can't fail");
         }
         assert_eq!(before.elapsed(), Duration::ZERO);
     }

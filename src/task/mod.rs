@@ -518,8 +518,10 @@ impl<'c, 'a> Task<'c, 'a> {
 
     /// The right to one request that writes: within the budget, and by the runner that holds the state.
     async fn permit(&self) -> Result<(), Stop> {
-        self.unless_drained(self.ctx.limiter.write()).await?;
-        self.leads().await
+        let mut permitted = Ok(());
+        let asked = async { permitted = self.ctx.limiter.write(async || self.leads().await).await };
+        self.unless_drained(asked).await?;
+        permitted
     }
 
     /// Makes sure that this runner is still the one: whoever has been stopped for a while may have been replaced.

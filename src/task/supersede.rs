@@ -204,8 +204,7 @@ impl<'a> Task<'_, 'a> {
     /// Deletes one version for good.
     pub(super) async fn delete_version(&self, version_id: &str) -> Result<(), Stop> {
         // Also while the run drains: what is deleted was proven just now.
-        self.ctx.limiter.write().await;
-        self.leads().await?;
+        self.ctx.limiter.write(async || self.leads().await).await?;
         let object = self.object(Some(version_id));
         let asked = || self.ctx.s3.delete_version(object);
         match self.ask(Operation::DeleteObject, asked).await? {
