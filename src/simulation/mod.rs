@@ -56,7 +56,7 @@ async fn play(world: &Arc<World>) -> Result<String, String> {
         match ended {
             Ended::Complete => break,
             Ended::Wrong(how) => world.ledger().wrong(By::Judge, how),
-            Ended::Gave(_) => tokio::time::sleep(RESTART_AFTER).await,
+            Ended::GaveUp => tokio::time::sleep(RESTART_AFTER).await,
             Ended::Died | Ended::Replaced => {}
         }
         runner += 1;

@@ -36,7 +36,7 @@ pub enum Ended {
     /// Another one has taken over.
     Replaced,
     /// It gave up, for what another runner may get over.
-    Gave(String),
+    GaveUp,
     /// It ended as no runner should here.
     Wrong(String),
 }
@@ -66,10 +66,21 @@ pub async fn live(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> En
 
 async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
     let scenario = &world.scenario;
+    let gave_up = |why: String| {
+        let why = why
+            .split(" (request id")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        world
+            .ledger()
+            .trace(By::Runner(runner), &format!("gives up: {why}"));
+        Ended::GaveUp
+    };
     let (before, mut journal) = match book::open(world, runner).await {
         Ok(open) => open,
         Err(StateError::Replaced { .. }) => return Ended::Replaced,
-        Err(error) => return Ended::Gave(error.to_string()),
+        Err(error) => return gave_up(error.to_string()),
     };
     let listeners = RefCell::new(Listeners {
         collector: Collector::new(),
@@ -138,15 +149,15 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
     emit(Event::Finished);
     let ended = match end {
         Ok(End::Complete) => Ended::Complete,
-        Ok(End::Interrupted) if drains => Ended::Gave("asked to stop".to_owned()),
-        Ok(End::Fault(error)) => Ended::Gave(error.to_string()),
+        Ok(End::Interrupted) if drains => Ended::GaveUp,
+        Ok(End::Fault(error)) => gave_up(error.to_string()),
         Err(EngineError::State(error)) if matches!(*error, StateError::Replaced { .. }) => {
             Ended::Replaced
         }
-        Err(EngineError::State(error)) => Ended::Gave(error.to_string()),
+        Err(EngineError::State(error)) => gave_up(error.to_string()),
         // While the canary is out, an object that somebody else has put under the target meanwhile counts as one that came back wrong.
         Ok(End::CameBackWrong { key, what }) if world.ledger().meddled.contains(&key) => {
-            Ended::Gave(what)
+            gave_up(what)
         }
         other => Ended::Wrong(format!("{other:?}")),
     };
