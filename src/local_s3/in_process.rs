@@ -77,8 +77,8 @@ impl InProcess {
     }
 
     /// Makes a KMS key; its ARN.
-    pub(crate) fn add_key(&self) -> String {
-        self.vault.add_key(None).expect("a key").arn
+    pub(crate) fn add_key(&self, alias: Option<&str>) -> String {
+        self.vault.add_key(alias).expect("a key").arn
     }
 
     /// Makes a bucket.

@@ -63,6 +63,8 @@ pub struct Durable {
     pub outcomes: BTreeMap<u64, TaskOutcome>,
     /// Uploads that were written down.
     pub uploads: BTreeSet<String>,
+    /// Rows whose versions were written down.
+    pub piles: BTreeSet<u64>,
 }
 
 /// The state of the job.
@@ -89,6 +91,12 @@ impl Durable {
                     ..
                 } => {
                     self.uploads.insert(upload_id.clone());
+                }
+                Record::Checkpoint {
+                    row,
+                    checkpoint: Checkpoint::Restack { .. },
+                } => {
+                    self.piles.insert(*row);
                 }
                 _ => {}
             }

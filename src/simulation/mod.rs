@@ -59,6 +59,7 @@ async fn play(world: &Arc<World>) -> Result<String, String> {
             Ended::GaveUp => tokio::time::sleep(RESTART_AFTER).await,
             Ended::Died | Ended::Replaced => {}
         }
+        world.meanwhile().await;
         runner += 1;
         if runner == RUNNERS_MAX {
             world

@@ -56,9 +56,12 @@ pub async fn live(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> En
         _ = died.wait_for(|dead| *dead) => Ended::Died,
         ended = run(world, runner, rows) => ended,
     };
-    world
-        .ledger()
-        .trace(By::Runner(runner), &format!("has ended: {ended:?}"));
+    let mut ledger = world.ledger();
+    ledger.trace(By::Runner(runner), &format!("has ended: {ended:?}"));
+    if matches!(ended, Ended::Replaced) && ledger.replaced_for(runner).is_none() {
+        ledger.wrong(By::Runner(runner), "nobody has replaced it".to_owned());
+    }
+    drop(ledger);
     // Whatever is left of it does nothing any more.
     world.ledger().lives[&runner].dead.send_replace(true);
     ended
@@ -109,7 +112,7 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
         leader: journal.leader(),
         stall: Stall::new(scenario.max_stall),
         emit: &emit,
-        target: RefCell::new(scenario.target.clone()),
+        target: RefCell::new(scenario.asked_target(before.resolved_key.clone())),
         rng: RefCell::new(chance(scenario.seed, 100 + u64::from(runner))),
         learnt: Learnt::after(before.checkpoints.values().flatten()),
         draining: watch::Sender::new(false),

@@ -15,11 +15,13 @@ use crate::bucket::{
 use crate::closure::{Loss, Losses};
 use crate::encryption::{CustomerKey, KmsTarget, Target};
 use crate::engine;
-use crate::plan::{MethodChoice, Rules};
+use crate::plan::{MethodChoice, Rules, Versions};
 use crate::profile::StoreProfile;
 use crate::task::{self, Verify};
 
 pub const BUCKET: &str = "simulated";
+/// The alias of the target's KMS key.
+pub const ALIAS: &str = "alias/simulated";
 /// Objects larger than this are copied in parts: in one, which is cheap.
 const THRESHOLD: u64 = 300;
 
@@ -28,6 +30,8 @@ const THRESHOLD: u64 = 300;
 pub struct Thing {
     pub key: String,
     pub bytes: usize,
+    /// How often something was put there before.
+    pub older: u32,
     pub under: Target,
     /// Whether the manifest's row says what an inventory would.
     pub is_known: bool,
@@ -62,6 +66,8 @@ pub struct Scenario {
     pub seed: u64,
     pub versioning: Versioning,
     pub target: Target,
+    /// The target's key by its alias.
+    pub alias: Option<String>,
     pub source_keys: Vec<CustomerKey>,
     pub things: Vec<Thing>,
     pub profile: StoreProfile,
@@ -132,11 +138,16 @@ impl Scenario {
         let updates = rng.random();
         let knows = rng.random_ratio(1, 3);
         let names = versioning == Versioning::Enabled && rng.random_ratio(1, 4);
-        let rows = rng.random_range(1..10);
+        // Several versions of a key are rewritten together, or deleted once they are superseded.
+        let piles = versioning == Versioning::Enabled && rng.random_ratio(1, 2);
+        let restacks = piles && !names && rng.random();
+        let supersedes = piles && rng.random();
+        let rows = rng.random_range(1..if piles { 4 } else { 10 });
         let things = (0..rows)
             .map(|number| Thing {
                 key: format!("key-{number}"),
                 bytes: [0, 10, 200, 400][rng.random_range(0..4)],
+                older: if piles { rng.random_range(0..3) } else { 0 },
                 under: under(rng, keys),
                 is_known: knows,
                 is_named: names,
@@ -150,6 +161,7 @@ impl Scenario {
             seed,
             versioning,
             source_keys: vec![customer_key(1), customer_key(2)],
+            alias: (target.kms().is_some() && rng.random_ratio(1, 4)).then(|| ALIAS.to_owned()),
             target,
             things,
             profile: StoreProfile {
@@ -164,6 +176,11 @@ impl Scenario {
                         MethodChoice::Auto
                     },
                     multipart_threshold: THRESHOLD,
+                    versions: if restacks {
+                        Versions::Restack
+                    } else {
+                        Versions::Current
+                    },
                     allowed: Losses::new(vec![Loss::KmsContext]),
                     ..Rules::default()
                 },
@@ -174,6 +191,7 @@ impl Scenario {
                     _ => Verify::Answer,
                 },
                 parts_in_flight: 2,
+                delete_superseded: supersedes,
                 ..task::Settings::default()
             },
             engine: engine::Settings {
@@ -211,6 +229,7 @@ impl Scenario {
         let things = (0..).zip(things).map(|(number, (bytes, under))| Thing {
             key: format!("key-{number}"),
             bytes,
+            older: 0,
             under,
             is_known: false,
             is_named: false,
@@ -221,6 +240,9 @@ impl Scenario {
         scenario.things = things.collect();
         scenario.profile.updates_encryption = true;
         scenario.settings.rules.method = MethodChoice::Auto;
+        scenario.settings.rules.versions = Versions::Current;
+        scenario.settings.delete_superseded = false;
+        scenario.alias = None;
         scenario.settings.verify = Verify::Answer;
         scenario.engine.concurrency = 3;
         scenario.rate = None;
@@ -235,6 +257,18 @@ impl Scenario {
         scenario.rival_after = None;
         scenario.drains = 0;
         scenario
+    }
+
+    /// The target as a runner is given it.
+    pub fn asked_target(&self, resolved: Option<String>) -> Target {
+        let mut target = self.target.clone();
+        if let (Target::SseKms(kms) | Target::DsseKms(kms), Some(alias)) =
+            (&mut target, &self.alias)
+        {
+            kms.key_id = Some(alias.clone());
+            kms.resolved = resolved;
+        }
+        target
     }
 
     /// What a run would find out about the bucket.

@@ -1,5 +1,6 @@
 //! What must hold when all is over.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::ledger::Begun;
@@ -7,10 +8,10 @@ use super::scenario::BUCKET;
 use super::wire::By;
 use super::world::World;
 use crate::bucket::Versioning;
-use crate::encryption::{CustomerKey, Encryption};
+use crate::encryption::{CustomerKey, Encryption, Target};
 use crate::local_s3::in_process::Stored;
 use crate::object::ObjectRef;
-use crate::outcome::TaskOutcome;
+use crate::outcome::{Method, TaskOutcome};
 
 /// Holds journal and store against each other and against what was put; everything that is wrong is in the ledger then.
 pub async fn judge(world: &Arc<World>) {
@@ -72,27 +73,52 @@ fn is_true(
     let satisfied = current.is_some_and(|object| target.is_satisfied_by(&object.encryption));
     let ledger = world.ledger();
     let meddled = ledger.meddled.contains(key);
+    if let TaskOutcome::Succeeded {
+        method: Method::Restack,
+        ..
+    } = outcome
+    {
+        return (meddled || all_satisfied(target, versions))
+            .then_some(())
+            .ok_or("a version is not under the target");
+    }
     match outcome {
         TaskOutcome::Succeeded { .. } | TaskOutcome::Skipped(_) if !satisfied && !meddled => {
             Err("it is not under the target")
         }
         // A look that was refused while credentials had expired, and not when the bucket was asked why, counts as refused.
         TaskOutcome::Failed(failure)
-            if world.scenario.expires() && matches!(failure.http_status, 400 | 403) =>
+            if world.scenario.expires()
+                && (matches!(failure.http_status, 400 | 403)
+                    || failure.code == "RestackInterrupted") =>
         {
             Ok(())
         }
-        TaskOutcome::Failed(failure) if failure.message.starts_with("rewritten, but") => Ok(()),
+        // What became of a rewrite is not known where the look at it has had all its attempts.
+        TaskOutcome::Failed(failure)
+            if failure.message.starts_with("rewritten, but")
+                || failure.message.contains("gave up after") =>
+        {
+            Ok(())
+        }
         TaskOutcome::Failed(_)
             if ledger.rewrites.get(key).is_some_and(|count| *count > 0) && !meddled =>
         {
             Err("it was rewritten")
         }
-        TaskOutcome::Failed(failure) if !meddled && !failure.message.contains("gave up after") => {
-            Err("nobody had anything against it")
-        }
+        TaskOutcome::Failed(failure) if !meddled => Err("nobody had anything against it"),
         _ => Ok(()),
     }
+}
+
+/// Whether the newest of all versions with the same content are under the target.
+fn all_satisfied(target: &Target, versions: &[Stored]) -> bool {
+    let mut seen = BTreeSet::new();
+    let objects = versions
+        .iter()
+        .filter_map(|version| version.object.as_ref());
+    let mut newest = objects.filter(|object| seen.insert(object.kept.clone()));
+    newest.all(|object| target.is_satisfied_by(&object.encryption))
 }
 
 /// Whether everything that was put is there, the last on top.
@@ -101,6 +127,9 @@ fn is_in_order(world: &World, key: &str, versions: &[Stored]) -> Result<(), Stri
     let put = &ledger.put[key];
     let kept = |version: &Stored| version.object.as_ref().map(|object| object.kept.clone());
     let mut found: Vec<_> = versions.iter().map(kept).collect();
+    // What was rewritten lies above what it was rewritten from.
+    let mut seen = BTreeSet::new();
+    found.retain(|kept| kept.is_none() || seen.insert(kept.clone()));
     found.dedup();
     let mut expected: Vec<_> = put.iter().rev().cloned().collect();
     if world.scenario.versioning != Versioning::Enabled {

@@ -36,6 +36,7 @@ pub struct Asked {
     pub bucket: String,
     pub key: String,
     pub version: Option<String>,
+    pub upload: Option<String>,
 }
 
 impl fmt::Display for Asked {
@@ -105,6 +106,7 @@ impl Asked {
             bucket: bucket.to_owned(),
             key: key.to_owned(),
             version: value("versionId").map(str::to_owned),
+            upload: value("uploadId").map(str::to_owned),
         }
     }
 

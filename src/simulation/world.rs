@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::book::{self, Book};
 use super::faults::{Fault, chance};
 use super::ledger::{Begun, Ledger};
-use super::scenario::{BUCKET, Scenario, Thing};
+use super::scenario::{ALIAS, BUCKET, Scenario, Thing};
 use super::wire::{Asked, By, Line};
 use crate::bucket::Versioning;
 use crate::encryption::Target;
@@ -59,7 +59,7 @@ impl World {
     /// A store with the objects of `scenario` in it.
     pub async fn new(folder: &Path, scenario: impl FnOnce(&[String; 2]) -> Scenario) -> Arc<Self> {
         let door = InProcess::open(folder).expect("a store");
-        let keys = [door.add_key(), door.add_key()];
+        let keys = [door.add_key(Some(ALIAS)), door.add_key(None)];
         let scenario = scenario(&keys);
         door.create_bucket(BUCKET, scenario.versioning);
         door.create_bucket(book::BUCKET, Versioning::Never);
@@ -74,9 +74,11 @@ impl World {
             book::found(&world).await;
         }
         for thing in &world.scenario.things {
-            world
-                .put(By::Judge, &thing.key, thing.bytes, &thing.under)
-                .await;
+            for _ in 0..=thing.older {
+                world
+                    .put(By::Judge, &thing.key, thing.bytes, &thing.under)
+                    .await;
+            }
         }
         world
     }
@@ -150,7 +152,10 @@ impl World {
     async fn meddle(self: &Arc<Self>, key: &str) {
         let (deletes, bytes) = {
             let mut fortune = self.fortune();
-            (fortune.random_ratio(1, 5), fortune.random_range(0..400))
+            let restacks = self.scenario.settings.rules.versions == Versions::Restack;
+            let deletes = !restacks && fortune.random_ratio(1, 5);
+            // Sizes of which the objects have some, so that not even those tell.
+            (deletes, [0, 10, 200, 400, 123][fortune.random_range(0..5)])
         };
         self.ledger().meddled.insert(key.to_owned());
         if deletes {
@@ -166,6 +171,16 @@ impl World {
                 .push(None);
         } else {
             self.put(By::Writer, key, bytes, &Target::SseS3).await;
+        }
+    }
+
+    /// Somebody else uses the time in which nobody runs.
+    pub async fn meanwhile(self: &Arc<Self>) {
+        for thing in &self.scenario.things {
+            let meddles = self.scenario.meddling > 0 && self.fortune().random_ratio(1, 8);
+            if meddles {
+                self.meddle(&thing.key).await;
+            }
         }
     }
 
@@ -234,7 +249,7 @@ impl World {
         ledger.sent(runner, asked);
         if let Some(row) = self.row_of(&asked.key)
             && asked.writes()
-            && let Err(why) = self.may_write(&ledger, runner, row)
+            && let Err(why) = self.may_write(&ledger, runner, row, asked)
         {
             ledger.wrong(By::Runner(runner), format!("{asked}: {why}"));
         }
@@ -252,16 +267,34 @@ impl World {
     }
 
     /// Whether a runner may write for a row: it leads, as far as it can know, and the journal has the row as begun and not as settled.
-    fn may_write(&self, ledger: &Ledger, runner: u32, row: u64) -> Result<(), String> {
+    fn may_write(
+        &self,
+        ledger: &Ledger,
+        runner: u32,
+        row: u64,
+        asked: &Asked,
+    ) -> Result<(), String> {
         if let Some(replaced) = ledger.replaced_for(runner) {
             return (replaced <= LEADER_PROOF_AGE_MAX)
                 .then_some(())
                 .ok_or_else(|| format!("it was replaced {replaced:?} ago"));
         }
-        let (reserved, outcome) = self.book.look(|durable| {
+        let is_part = matches!(
+            asked.operation,
+            "UploadPartCopy" | "CompleteMultipartUpload"
+        );
+        let rules = &self.scenario.settings.rules;
+        let piles = rules.versions == Versions::Restack && asked.operation == "CopyObject";
+        let (reserved, outcome, is_noted) = self.book.look(|durable| {
             let outcome = durable.outcomes.get(&row).cloned();
-            (durable.replay.reserved, outcome)
+            let upload = asked.upload.as_ref().filter(|_| is_part);
+            let is_noted = upload.is_none_or(|id| durable.uploads.contains(id))
+                && (!piles || durable.piles.contains(&row));
+            (durable.replay.reserved, outcome, is_noted)
         });
+        if !is_noted {
+            return Err(format!("it has not been written down for row {row}"));
+        }
         match outcome {
             Some(outcome) => Err(format!("row {row} is settled: {outcome:?}")),
             None if row >= reserved => Err(format!("row {row} is not reserved")),
@@ -375,10 +408,12 @@ impl World {
             let what = format!("{asked}: {why}\n  before {before:?}\n  after {now:?}");
             ledger.wrong(by, what);
         }
-        if asked.operation != "DeleteObject" {
+        if asked.operation != "DeleteObject"
+            && self.scenario.settings.rules.versions == Versions::Current
+        {
             let count = ledger.rewrites.entry(asked.key.clone()).or_default();
             *count += 1;
-            if *count > 1 && self.scenario.settings.rules.versions == Versions::Current {
+            if *count > 1 {
                 let what = format!("{} has been rewritten {count} times", asked.key);
                 ledger.wrong(by, what);
             }
@@ -405,8 +440,11 @@ impl World {
                 .then_some(())
                 .ok_or_else(|| "an update made or removed a version".to_owned());
         }
-        if restacks || asked.operation == "DeleteObject" {
-            return Ok(());
+        if asked.operation == "DeleteObject" {
+            return self.is_superseded(before, now);
+        }
+        if restacks {
+            return self.is_one_more(before, now);
         }
         let was = before.first().and_then(|version| version.object.as_ref());
         let is = now.first().and_then(|version| version.object.as_ref());
@@ -419,7 +457,8 @@ impl World {
         if !target.is_satisfied_by(&is.encryption) {
             return Err("it is not under the target".to_owned());
         }
-        if target.is_satisfied_by(&was.encryption) {
+        // Which key an alias stands for, the first rewrite tells: it may be one of an object that was under it.
+        if target.is_satisfied_by(&was.encryption) && self.scenario.alias.is_none() {
             return Err("it was under the target already".to_owned());
         }
         let others = match self.scenario.versioning {
@@ -429,6 +468,58 @@ impl World {
         let stay = now[1..].iter().map(|version| &version.version_id);
         if !stay.eq(others.iter().map(|version| &version.version_id)) {
             return Err("other versions are not what they were".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is gone that is not there under the target, in a newer version.
+    fn is_superseded(&self, before: &[Stored], now: &[Stored]) -> Result<(), String> {
+        let gone = |version: &&Stored| !now.contains(version);
+        for version in before.iter().filter(gone) {
+            let Some(object) = &version.object else {
+                continue;
+            };
+            let is_it = |newer: &Stored| {
+                newer.written > version.written
+                    && newer.object.as_ref().is_some_and(|newer| {
+                        newer.kept == object.kept
+                            && self.scenario.target.is_satisfied_by(&newer.encryption)
+                    })
+            };
+            if !now.iter().any(is_it) {
+                return Err("something is gone that is nowhere else".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is one version more, under the target, with the content of one that was there, and not under the target.
+    fn is_one_more(&self, before: &[Stored], now: &[Stored]) -> Result<(), String> {
+        let target = &self.scenario.target;
+        let Some((new, others)) = now.split_first() else {
+            return Err("it is gone".to_owned());
+        };
+        if others != before {
+            return Err("other versions are not what they were".to_owned());
+        }
+        let Some(object) = &new.object else {
+            return Ok(());
+        };
+        let same = |version: &&Stored| {
+            let was = version.object.as_ref();
+            was.is_some_and(|was| was.kept == object.kept)
+        };
+        let was = before.iter().find(same).and_then(|was| was.object.as_ref());
+        let Some(was) = was else {
+            return Err("it is not what any version was".to_owned());
+        };
+        if !target.is_satisfied_by(&object.encryption) {
+            return Err("it is not under the target".to_owned());
+        }
+        let newer_has_it = target.is_satisfied_by(&was.encryption)
+            && before.first().and_then(|top| top.object.as_ref()) == Some(was);
+        if newer_has_it {
+            return Err("the newest version was under the target already".to_owned());
         }
         Ok(())
     }
