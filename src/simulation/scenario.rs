@@ -182,7 +182,6 @@ impl Scenario {
                         Versions::Current
                     },
                     allowed: Losses::new(vec![Loss::KmsContext]),
-                    ..Rules::default()
                 },
                 verify: match rng.random_range(0..6) {
                     0 => Verify::Head,
