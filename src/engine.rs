@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::event::Event;
@@ -164,6 +165,8 @@ struct Engine<'c> {
     unsettled: BTreeSet<u64>,
     /// Outcomes that wait for the disk, in the order of their records.
     unsynced: VecDeque<Unsynced>,
+    /// Since when the state does not answer.
+    stalled: Option<Instant>,
     /// Tasks whose checkpoints wait for the disk, in the order of their records: at most one for each in flight.
     noted: VecDeque<(u64, oneshot::Sender<()>)>,
     /// Rows below this one may be started: the reservation is on disk.
@@ -187,6 +190,7 @@ impl<'c> Engine<'c> {
             queue: VecDeque::new(),
             unsettled: BTreeSet::new(),
             unsynced: VecDeque::new(),
+            stalled: None,
             noted: VecDeque::new(),
             reserved: 0,
             reserving: None,
@@ -245,6 +249,7 @@ impl<'c> Engine<'c> {
                     }
                     let progress = durable.borrow_and_update().clone();
                     self.synced(progress.sequence);
+                    self.tell_stall(progress.stalled.as_deref());
                     if let Some(error) = progress.failed {
                         return Err(EngineError::State(error));
                     }
@@ -382,6 +387,23 @@ impl<'c> Engine<'c> {
                 key: &row.entry.key,
                 outcome: &row.outcome,
             });
+        }
+    }
+
+    /// Tells when the state stops to answer, and when it does again.
+    fn tell_stall(&mut self, why: Option<&StateError>) {
+        match (self.stalled, why) {
+            (None, Some(why)) => {
+                self.stalled = Some(Instant::now());
+                let why = why.to_string();
+                (self.job.emit)(Event::StallBegan { why: &why });
+            }
+            (Some(since), None) => {
+                self.stalled = None;
+                let lasted = since.elapsed();
+                (self.job.emit)(Event::StallEnded { lasted });
+            }
+            _ => {}
         }
     }
 

@@ -190,7 +190,7 @@ impl Run<'_> {
         shutdown: &mut Shutdown,
     ) -> Result<End, Error> {
         let (before, mut journal) = tokio::select! {
-            taken = state.journal(&job.job_id, STATE_STALL_MAX) => taken?,
+            taken = state.journal(&job.job_id, self.config.max_stall) => taken?,
             _ = shutdown::asked(shutdown) => return Err(interrupted_preparing()),
         };
         let before = Arc::new(before);
@@ -495,9 +495,6 @@ enum ReportEnd {
     /// It is left to these shards.
     Left(Vec<u32>),
 }
-
-/// How long a state that does not answer is waited for.
-const STATE_STALL_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Between two events that say nothing but that time passes.
 const HEARTBEAT: Duration = Duration::from_secs(1);

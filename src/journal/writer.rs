@@ -27,6 +27,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// The longest wait before a batch is tried again.
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
+/// A store that has not answered for so long is a stall; before, it only stutters.
+const STALL_AFTER: Duration = Duration::from_secs(1);
+
 /// How long the writer of a journal that is being closed still waits for a store that does not answer.
 const CLOSE_STALL_MAX: Duration = Duration::from_secs(5);
 
@@ -255,9 +258,11 @@ impl Committer {
         shared: &Shared,
         told: &watch::Sender<Progress>,
     ) -> Result<Proof, StateError> {
-        let max_stall = self.max_stall;
+        let (began, max_stall) = (Instant::now(), self.max_stall);
         let stalled = |error| {
-            told.send_modify(|progress| progress.stalled = Some(Arc::new(error)));
+            if began.elapsed() >= STALL_AFTER {
+                told.send_modify(|progress| progress.stalled = Some(Arc::new(error)));
+            }
             match shared.lock().closed {
                 true => max_stall.min(CLOSE_STALL_MAX),
                 false => max_stall,

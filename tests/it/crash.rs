@@ -13,17 +13,10 @@ use crate::support::objects;
 use crate::support::versioned::{PATIENCE, Versioned};
 use crate::support::{BUCKET, Job, Run, finish, send};
 
-#[tokio::test]
-async fn killed_at_random_moments_it_changes_every_object_exactly_once() {
-    let seed = seed();
-    let mut rng = chance::rng(seed);
-    let (objects, kills, rate) = if long() {
-        (5_000, 60, 400)
-    } else {
-        (400, 6, 250)
-    };
-    let setup = Versioned::with_objects(objects).await;
-    let job = setup.job().args(&format!("--rate {rate}"));
+/// Kills runs of a job with SIGKILL at random moments until it is complete.
+async fn kill_at_random_moments(setup: &Versioned, job: &Job, kills: usize) {
+    let mut rng = chance::rng(seed());
+    let objects = setup.keys.len();
     let mut in_the_middle = 0;
     for _ in 0..kills {
         let before = setup.copied();
@@ -45,7 +38,33 @@ async fn killed_at_random_moments_it_changes_every_object_exactly_once() {
         .as_u64()
         .unwrap_or_default();
     assert_eq!(run.count("skipped"), doubtful, "{reasons}");
-    setup.assert_complete(&job).await;
+    setup.assert_complete(job).await;
+}
+
+#[tokio::test]
+async fn killed_at_random_moments_it_changes_every_object_exactly_once() {
+    let (objects, kills, rate) = if long() {
+        (8_000, 200, 400)
+    } else {
+        (400, 6, 250)
+    };
+    let setup = Versioned::with_objects(objects).await;
+    let job = setup.job().args(&format!("--rate {rate}"));
+    kill_at_random_moments(&setup, &job, kills).await;
+}
+
+#[tokio::test]
+async fn with_its_state_in_s3_too() {
+    let (objects, kills, rate) = if long() {
+        (8_000, 200, 400)
+    } else {
+        (300, 4, 250)
+    };
+    let setup = Versioned::with_objects(objects).await;
+    let bucket = setup.store.client.create_bucket().bucket("states");
+    bucket.send().await.expect("a bucket");
+    let job = setup.job().args(&format!("--rate {rate} --state s3://states/of/one"));
+    kill_at_random_moments(&setup, &job, kills).await;
 }
 
 #[tokio::test]

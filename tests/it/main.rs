@@ -27,4 +27,5 @@ mod shards;
 mod stalls;
 mod state_s3;
 mod support;
+mod takeover;
 mod versions;

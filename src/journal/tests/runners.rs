@@ -1,0 +1,170 @@
+//! Runners on one state, one after the other and at once; stores that stutter; snapshots.
+
+use std::time::Duration;
+
+use super::*;
+use crate::journal::memory::{Fault, MemoryStore};
+use crate::journal::{LEADER_PROOF_AGE_MAX, StateRoot};
+use crate::shard::Shard;
+
+const ONLY: Shard = Shard::ONLY;
+/// Longer than any of these waits.
+const STALL: Duration = Duration::from_secs(600);
+
+/// A runner on a state in memory: what it finds, and its writer.
+async fn runner(store: &MemoryStore) -> (Replay, Writer) {
+    let state = StateRoot::on(store.clone()).take(ONLY).await.unwrap();
+    state.journal(JOB, STALL).await.unwrap()
+}
+
+/// Waits until everything is durable; `false` where it never will be.
+async fn synced(writer: &Writer, sequence: u64) -> bool {
+    let mut durable = writer.durable();
+    let told = durable
+        .wait_for(|told| told.sequence >= sequence || told.failed.is_some())
+        .await;
+    told.unwrap().failed.is_none()
+}
+
+/// What the whole journal says, from its first batch on.
+async fn from_the_start(store: &MemoryStore) -> Replay {
+    let (replay, _) = read(Disk::with(store.bytes("shard-0"))).await.unwrap();
+    replay
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_replaced_stops_at_the_next_batch() {
+    let store = MemoryStore::default();
+    let (_, mut first) = runner(&store).await;
+    let one = first.append(&succeeded(0, 1));
+    assert!(synced(&first, one).await);
+    let leader = first.leader();
+    leader.confirm().await.unwrap();
+
+    let (before, mut second) = runner(&store).await;
+    assert_eq!((before.settled.len(), before.epochs), (1, 2));
+    // The proof is fresh enough for a while; then it is asked for, and not to be had.
+    tokio::time::advance(LEADER_PROOF_AGE_MAX * 2).await;
+    let error = leader.confirm().await.unwrap_err();
+    assert!(matches!(*error, StateError::Replaced { .. }), "{error}");
+    assert_eq!(error.exit().code(), 5);
+    let lost = first.append(&succeeded(1, 1));
+    assert!(!synced(&first, lost).await);
+    assert!(first.close().await.is_err());
+
+    second.leader().confirm().await.unwrap();
+    let two = second.append(&succeeded(1, 1));
+    assert!(synced(&second, two).await);
+    second.close().await.unwrap();
+    let all = from_the_start(&store).await;
+    assert_eq!(
+        (all.settled.len(), all.settled_twice, all.epochs),
+        (2, 0, 2)
+    );
+}
+
+/// An answer that got lost is not somebody else's batch, and what could not be sent is sent again.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stutters_loses_nothing() {
+    let store = MemoryStore::default();
+    let (_, mut writer) = runner(&store).await;
+    let faults = [
+        Fault::Refused,
+        Fault::AnswerLost,
+        Fault::Refused,
+        Fault::None,
+    ];
+    let begun = store.appends();
+    store.plan(move |append| faults[(append - begun) as usize % faults.len()]);
+    for row in 0..40 {
+        let sequence = writer.append(&succeeded(row, 1));
+        if row % 4 == 0 {
+            assert!(synced(&writer, sequence).await, "row {row}");
+        }
+    }
+    writer.close().await.unwrap();
+    let all = from_the_start(&store).await;
+    assert_eq!((all.settled.len(), all.settled_twice), (40, 0));
+}
+
+/// While the state does not answer nothing is durable and everybody can see it; the bound holds.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_stays_away_ends_the_run() {
+    let store = MemoryStore::default();
+    let (_, mut writer) = runner(&store).await;
+    store.plan(|_| Fault::Refused);
+    let began = tokio::time::Instant::now();
+    let sequence = writer.append(&succeeded(0, 1));
+    let mut durable = writer.durable();
+    durable
+        .wait_for(|told| told.stalled.is_some())
+        .await
+        .unwrap();
+    assert!(writer.is_stalled());
+    assert!(!synced(&writer, sequence).await);
+    let waited = began.elapsed();
+    assert!(waited <= STALL && waited > STALL / 2, "{waited:?}");
+    let error = writer.close().await.unwrap_err();
+    assert_eq!(error.exit().code(), 1, "{error}");
+
+    // Closing does not wait as long.
+    let (_, mut writer) = runner(&MemoryStore::default()).await;
+    let store = MemoryStore::default();
+    let (_, mut stuck) = runner(&store).await;
+    store.plan(|_| Fault::Refused);
+    let began = tokio::time::Instant::now();
+    stuck.append(&succeeded(0, 1));
+    assert!(stuck.close().await.is_err());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    writer.append(&succeeded(0, 1));
+    writer.close().await.unwrap();
+}
+
+/// A snapshot and the tail say what the whole journal says; without it, the journal says it alone.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_changes_nothing() {
+    let store = MemoryStore::default();
+    let rows = 5 * crate::journal::snapshot::SNAPSHOT_BATCHES;
+    for run in 0..2 {
+        let (_, mut writer) = runner(&store).await;
+        for row in 0..rows {
+            // Runs overlap, rows come out of order, some stay open with a checkpoint.
+            let row = (run * rows / 2 + row) ^ 5;
+            let record = match row % 97 {
+                0 => Record::Checkpoint {
+                    row,
+                    checkpoint: Checkpoint::Superseding {
+                        version_id: format!("v{row}"),
+                    },
+                },
+                1 => failed(row),
+                _ => succeeded(row, row),
+            };
+            let sequence = writer.append(&record);
+            if row.is_multiple_of(3) {
+                assert!(synced(&writer, sequence).await);
+            }
+        }
+        let sequence = writer.append(&Record::KeyResolved {
+            arn: format!("arn:{run}"),
+        });
+        assert!(synced(&writer, sequence).await);
+        // No close: the runner dies.
+        let fault = [Fault::Dies, Fault::DiesAfter][run as usize];
+        store.plan(move |_| fault);
+        writer.append(&succeeded(rows * 9, 1));
+        drop(writer);
+        store.plan(|_| Fault::None);
+    }
+    let with = StateRoot::on(store.clone()).peek(ONLY).await.unwrap();
+    assert!(store.forget("shard-0/snapshot"), "there was one");
+    let without = StateRoot::on(store.clone()).peek(ONLY).await.unwrap();
+    assert_eq!(with, without);
+    let with = with.unwrap();
+    assert!(with.settled_twice > 0 && !with.checkpoints.is_empty() && with.epochs == 2);
+    assert_eq!(with, from_the_start(&store).await);
+}
