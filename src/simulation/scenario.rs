@@ -146,7 +146,7 @@ impl Scenario {
         let things = (0..rows)
             .map(|number| Thing {
                 key: format!("key-{number}"),
-                bytes: [0, 10, 200, 400][rng.random_range(0..4)],
+                bytes: [0, 10, 200, 400][rng.random_range(usize::from(piles)..4)],
                 older: if piles { rng.random_range(0..3) } else { 0 },
                 under: under(rng, keys),
                 is_known: knows,

@@ -1,6 +1,6 @@
 //! The store, everybody who writes to it, and what is seen of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -154,8 +154,9 @@ impl World {
             let mut fortune = self.fortune();
             let restacks = self.scenario.settings.rules.versions == Versions::Restack;
             let deletes = !restacks && fortune.random_ratio(1, 5);
-            // Sizes of which the objects have some, so that not even those tell.
-            (deletes, [0, 10, 200, 400, 123][fortune.random_range(0..5)])
+            // What is empty has the ETag of everything that is, and is taken for it.
+            let bytes = [0, 10, 200, 400, 123][fortune.random_range(usize::from(restacks)..5)];
+            (deletes, bytes)
         };
         self.ledger().meddled.insert(key.to_owned());
         if deletes {
@@ -284,7 +285,11 @@ impl World {
             "UploadPartCopy" | "CompleteMultipartUpload"
         );
         let rules = &self.scenario.settings.rules;
-        let piles = rules.versions == Versions::Restack && asked.operation == "CopyObject";
+        let versions = ledger.keys.get(&asked.key).map_or(&[][..], Vec::as_slice);
+        let piles = rules.versions == Versions::Restack
+            && asked.operation == "CopyObject"
+            && !ledger.meddled.contains(&asked.key)
+            && open_contents(&self.scenario.target, versions) > 1;
         let (reserved, outcome, is_noted) = self.book.look(|durable| {
             let outcome = durable.outcomes.get(&row).cloned();
             let upload = asked.upload.as_ref().filter(|_| is_part);
@@ -413,7 +418,8 @@ impl World {
         {
             let count = ledger.rewrites.entry(asked.key.clone()).or_default();
             *count += 1;
-            if *count > 1 {
+            // A runner that dies before it has written down which key the alias stands for leaves that to the next one.
+            if *count > 1 && self.scenario.alias.is_none() {
                 let what = format!("{} has been rewritten {count} times", asked.key);
                 ledger.wrong(by, what);
             }
@@ -548,4 +554,16 @@ impl World {
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
     }
+}
+
+/// How many different contents are under the target in no version that is newer than those that are not.
+pub fn open_contents(target: &Target, versions: &[Stored]) -> usize {
+    let mut seen = BTreeSet::new();
+    let objects = versions
+        .iter()
+        .filter_map(|version| version.object.as_ref());
+    let newest = objects.filter(|object| seen.insert(&object.kept));
+    newest
+        .filter(|object| !target.is_satisfied_by(&object.encryption))
+        .count()
 }
