@@ -63,7 +63,9 @@ async fn with_its_state_in_s3_too() {
     let setup = Versioned::with_objects(objects).await;
     let bucket = setup.store.client.create_bucket().bucket("states");
     bucket.send().await.expect("a bucket");
-    let job = setup.job().args(&format!("--rate {rate} --state s3://states/of/one"));
+    let job = setup
+        .job()
+        .args(&format!("--rate {rate} --state s3://states/of/one"));
     kill_at_random_moments(&setup, &job, kills).await;
 }
 

@@ -37,7 +37,9 @@ async fn of_two_runners_one_goes_on_and_one_is_5() {
         (second, first)
     };
     winner.expect(0);
-    loser.expect(5).says(&["another runner", "s3://states/of/one"]);
+    loser
+        .expect(5)
+        .says(&["another runner", "s3://states/of/one"]);
     setup.assert_complete(&job).await;
 }
 
