@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const TEST_FILES: &[&str] = &[
     "src/journal/memory.rs",
     "src/local_s3/in_process.rs",
+    "src/journal/tests",
     "src/simulation",
 ];
 

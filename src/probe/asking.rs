@@ -17,6 +17,8 @@ const TRIES_MAX: u32 = 4;
 /// Counts the tries of one request.
 pub(super) struct Patience {
     attempts: Attempts,
+    /// Tries that the store answered with an error of its own.
+    failed: u32,
     rng: SmallRng,
 }
 
@@ -24,14 +26,18 @@ impl Patience {
     pub(super) fn new() -> Self {
         Self {
             attempts: Attempts::default(),
+            failed: 0,
             rng: SmallRng::from_rng(&mut rand::rng()),
         }
     }
 
     /// How long to wait before the next try; `None` where this answer is the one to go by.
     pub(super) fn wait(&mut self, error: &S3Error) -> Option<Duration> {
-        if !is_trouble(error) && self.attempts.count() + 1 >= TRIES_MAX {
-            return None;
+        if !is_trouble(error) {
+            self.failed += 1;
+            if self.failed >= TRIES_MAX {
+                return None;
+            }
         }
         let verdict = retry::judge_look(error).without_waiting(error);
         self.attempts.next(&verdict, error, &mut self.rng)
