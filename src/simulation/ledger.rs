@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use super::wire::{Asked, By};
 use crate::local_s3::in_process::Stored;
 
-/// Events that a failure shows.
-const TRACE_MAX: usize = 120;
+/// Events that are kept, and that a failure of many seeds shows.
+const TRACE_MAX: usize = 10_000;
+const SHOWN_MAX: usize = 120;
 
 /// One runner, from its start to its end.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ pub struct Ledger {
     /// Rewrites of each key since the last time that somebody else wrote to it.
     pub rewrites: BTreeMap<String, u32>,
     pub uploads: Vec<Begun>,
+    /// Who has ended with every row settled.
+    pub completed: BTreeSet<u32>,
 }
 
 impl Ledger {
@@ -88,6 +91,7 @@ impl Ledger {
             meddled: BTreeSet::new(),
             rewrites: BTreeMap::new(),
             uploads: Vec::new(),
+            completed: BTreeSet::new(),
         }
     }
 
@@ -105,9 +109,15 @@ impl Ledger {
             .push_back(format!("{at:>12.3} {:>5} {who:?} {what}", self.steps));
     }
 
-    /// What happened lately, one event a line.
-    pub fn told(&self) -> String {
-        Vec::from_iter(self.trace.iter().map(String::as_str)).join("\n")
+    /// What happened, one event a line: lately, or from the beginning.
+    pub fn told(&self, all: bool) -> String {
+        let skipped = if all {
+            0
+        } else {
+            self.trace.len().saturating_sub(SHOWN_MAX)
+        };
+        let shown = self.trace.iter().skip(skipped).map(String::as_str);
+        Vec::from_iter(shown).join("\n")
     }
 
     pub fn wrong(&mut self, who: By, what: String) {

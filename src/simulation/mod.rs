@@ -75,11 +75,11 @@ async fn play(world: &Arc<World>) -> Result<String, String> {
     verdict::judge(world).await;
     let ledger = world.ledger();
     if ledger.wrongs.is_empty() {
-        return Ok(ledger.told());
+        return Ok(ledger.told(only_seed().is_some()));
     }
     Err(format!(
         "{}\n\n{:#?}\n\n{}\n",
-        ledger.told(),
+        ledger.told(only_seed().is_some()),
         world.scenario,
         ledger.wrongs.join("\n")
     ))
@@ -146,6 +146,11 @@ fn seeds() -> Option<u64> {
     std::env::var("RESEAL_SIMULATION_SEEDS").ok()?.parse().ok()
 }
 
+/// The one seed that is asked for, with all that happens.
+fn only_seed() -> Option<u64> {
+    std::env::var("RESEAL_SIMULATION_SEED").ok()?.parse().ok()
+}
+
 fn lines(told: &Result<String, String>) -> impl Iterator<Item = &str> {
     told.as_ref().unwrap_or_else(|why| why).lines()
 }
@@ -180,8 +185,7 @@ fn nothing_is_lost_wherever_a_runner_dies() {
 
 #[test]
 fn nothing_is_lost_whatever_goes_wrong() {
-    let only = std::env::var("RESEAL_SIMULATION_SEED").ok();
-    if let Some(seed) = only.and_then(|seed| seed.parse().ok()) {
+    if let Some(seed) = only_seed() {
         let told = in_its_own_time(|| simulate(seed));
         panic!("{}", told.unwrap_or_else(|why| why));
     }

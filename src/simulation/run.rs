@@ -61,6 +61,9 @@ pub async fn live(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> En
     if matches!(ended, Ended::Replaced) && ledger.replaced_for(runner).is_none() {
         ledger.wrong(By::Runner(runner), "nobody has replaced it".to_owned());
     }
+    if matches!(ended, Ended::Complete) {
+        ledger.completed.insert(runner);
+    }
     drop(ledger);
     // Whatever is left of it does nothing any more.
     world.ledger().lives[&runner].dead.send_replace(true);
