@@ -4,7 +4,6 @@
 //! [`Target`]'s construction here.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use crate::encryption::{CustomerKey, KmsTarget, Target};
 use crate::engine::Settings;
 use crate::error::Error;
+use crate::limiter::Budgets;
 use crate::plan::MethodChoice;
 use crate::report::Scope;
 use crate::s3::Connection;
@@ -46,8 +46,10 @@ pub struct JobConfig {
     pub rewriting: task::Settings,
     /// How far the store is trusted.
     pub trust: Trust,
-    /// Writes per second, of all shards.
-    pub rate: Option<NonZeroU32>,
+    /// What may be sent in a second, of all shards.
+    pub budgets: Budgets,
+    /// Most requests of this shard on the wire.
+    pub concurrency: usize,
     /// How long it is waited while nothing goes on; zero is not at all.
     pub max_stall: Duration,
     /// Where Prometheus may ask.

@@ -15,10 +15,11 @@ use md5::{Digest as _, Md5};
 use crate::closure::{Loss, Losses};
 use crate::config::{self, JobConfig, Location, Trust};
 use crate::encryption::{CUSTOMER_KEY_BYTES, KmsTarget, Mode, Target};
-use crate::engine::Settings;
+use crate::engine::{self, Settings};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::job::{self, Done};
+use crate::limiter::Budgets;
 use crate::local_s3::admin;
 use crate::local_s3::sample::{Checked, Sample};
 use crate::local_s3::server::{LocalS3, Options};
@@ -108,7 +109,7 @@ pub async fn run(
         report: Some(Location::Path(folder.join("report"))),
         report_scope: Scope::All,
         settings: Settings {
-            concurrency: CONCURRENCY,
+            tasks: engine::tasks_for(CONCURRENCY),
             failure_threshold_percent: 50,
             stop_on: BTreeSet::new(),
         },
@@ -117,11 +118,11 @@ pub async fn run(
                 allowed: Losses::new(vec![Loss::KmsContext]),
                 ..Rules::default()
             },
-            parts_in_flight: CONCURRENCY,
             ..task::Settings::default()
         },
         trust: Trust::default(),
-        rate: None,
+        budgets: Budgets::default(),
+        concurrency: CONCURRENCY,
         metrics_listen: None,
         max_stall: std::time::Duration::ZERO,
         metrics_linger: std::time::Duration::ZERO,

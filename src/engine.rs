@@ -4,10 +4,12 @@
 //! with a wait for the disk between them: it is *reserved* (the journal knows that it may have been started), it *runs*, and it
 //! is *settled* (the journal knows how it ended). Only then is its outcome told.
 //!
-//! Admission waits while any of these is full: tasks in flight ([`Settings::concurrency`]), outcomes that wait for the disk
+//! Admission waits while any of these is full: tasks ([`Settings::tasks`]), outcomes that wait for the disk
 //! ([`PENDING_RECORDS_MAX`]; none while the state does not answer), the distance from the lowest unsettled row to the next ([`crate::journal::WINDOW_ROWS_MAX`]).
+//!
+//! Rows of a key prefix for whose own budget many wait already are set aside, so that they don't keep the others waiting.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::event::Event;
 use crate::journal::{PENDING_RECORDS_MAX, Record, Replay, StateError, WINDOW_ROWS_MAX, Writer};
+use crate::limiter::Crowd;
 use crate::object::ManifestEntry;
 use crate::outcome::{Failure, Tally, TaskOutcome};
 use crate::s3_error::S3Error;
@@ -24,9 +27,20 @@ use crate::task::{self, Context, Ended, Note, Start, Unsettled};
 
 /// Rows that are reserved ahead of the one that is admitted next. After a crash so many are looked at as doubtful.
 const RESERVE_ROWS: u64 = 8_192;
+/// Rows that are set aside at most. With so many, the others wait too.
+const ASIDE_ROWS_MAX: usize = 16_384;
 /// Settled rows before the failure threshold is applied. Source: S3 User Guide, "Tracking job status and completion
 /// reports": a Batch Operations job is judged once 1,000 tasks have run.
 const THRESHOLD_AFTER: u64 = 1_000;
+
+/// Tasks beyond those that may have a request on the wire, as a share of them: while these wait for a permit, for the disk or for their
+/// next attempt, the wire stays full.
+const TASKS_BEYOND_DIVISOR: usize = 4;
+
+/// How many tasks keep so many requests on the wire.
+pub fn tasks_for(requests: usize) -> usize {
+    requests + requests.div_ceil(TASKS_BEYOND_DIVISOR)
+}
 
 /// Rows as the reader hands them over: many at once, or the error that ended the reading.
 pub type Rows = mpsc::Receiver<Result<Vec<ManifestEntry>, Error>>;
@@ -34,8 +48,8 @@ pub type Rows = mpsc::Receiver<Result<Vec<ManifestEntry>, Error>>;
 /// What the operator set.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Most tasks in flight.
-    pub concurrency: usize,
+    /// Most tasks at a time. Those that have no request on the wire wait for a permit, or for their next attempt.
+    pub tasks: usize,
     /// Share of failed rows, in percent of those that the job has settled, above which it fails. Rows that were refused don't
     /// count as failed.
     pub failure_threshold_percent: u8,
@@ -135,6 +149,8 @@ pub async fn run(
         emit: ctx.emit,
         resolved_key: &|| ctx.resolved_key(),
         drain: &|| ctx.drain(),
+        crowd: &|key| ctx.limiter.crowd(key),
+        has_room: &|crowd| ctx.limiter.has_room(crowd),
     };
     let engine = Engine::new(job, settings, before, journal);
     let task = async |entry: ManifestEntry, start: Start<'_>| {
@@ -152,6 +168,10 @@ struct Job<'c> {
     resolved_key: &'c dyn Fn() -> Option<String>,
     /// Lets tasks that wait end unsettled.
     drain: &'c dyn Fn(),
+    /// Where a key would wait with many others.
+    crowd: &'c dyn Fn(&str) -> Option<Crowd>,
+    /// Whether it would not any more.
+    has_room: &'c dyn Fn(Crowd) -> bool,
 }
 
 struct Engine<'c> {
@@ -161,7 +181,10 @@ struct Engine<'c> {
     journal: &'c mut Writer,
     /// Rows that are read and not admitted.
     queue: VecDeque<ManifestEntry>,
-    /// Rows that are admitted and not on disk as settled.
+    /// Rows that are set aside, by what they would wait for, and how many they are.
+    aside: BTreeMap<Crowd, VecDeque<ManifestEntry>>,
+    aside_rows: usize,
+    /// Rows that are admitted, or set aside, and not on disk as settled.
     unsettled: BTreeSet<u64>,
     /// Outcomes that wait for the disk, in the order of their records.
     unsynced: VecDeque<Unsynced>,
@@ -188,6 +211,8 @@ impl<'c> Engine<'c> {
             before,
             journal,
             queue: VecDeque::new(),
+            aside: BTreeMap::new(),
+            aside_rows: 0,
             unsettled: BTreeSet::new(),
             unsynced: VecDeque::new(),
             stalled: None,
@@ -224,7 +249,7 @@ impl<'c> Engine<'c> {
                 if let Some(end) = self.end.take() {
                     return Ok(end);
                 }
-                if rows_ended && self.queue.is_empty() {
+                if rows_ended && self.queue.is_empty() && self.aside_rows == 0 {
                     return Ok(End::Complete);
                 }
             }
@@ -274,27 +299,55 @@ impl<'c> Engine<'c> {
 
     /// The next row that may start now, and how.
     fn admit(&mut self, in_flight: usize) -> Option<(ManifestEntry, Start<'c>)> {
-        if self.end.is_some() {
-            return None;
-        }
-        let next = self.queue.front()?.row;
-        self.reserve(next);
-        let lowest = self.unsettled.first().copied().unwrap_or(next);
-        let may = in_flight < self.settings.concurrency
+        let may = self.end.is_none()
+            && in_flight < self.settings.tasks
             && (self.unsynced.len() as u64) < PENDING_RECORDS_MAX
-            && !self.journal.is_stalled()
-            && next < self.reserved
-            && next - lowest < WINDOW_ROWS_MAX;
+            && !self.journal.is_stalled();
         if !may {
             return None;
         }
-        self.unsettled.insert(next);
-        let entry = self.queue.pop_front()?;
+        let entry = self.back_from_aside().or_else(|| self.next_in_order())?;
         let start = Start {
-            doubtful: next < self.before.reserved,
-            checkpoints: self.before.checkpoints_of(next),
+            doubtful: entry.row < self.before.reserved,
+            checkpoints: self.before.checkpoints_of(entry.row),
         };
         Some((entry, start))
+    }
+
+    /// The next row of the manifest that would not have to wait with many others; those that would are set aside.
+    fn next_in_order(&mut self) -> Option<ManifestEntry> {
+        loop {
+            let next = self.queue.front()?.row;
+            self.reserve(next);
+            let lowest = self.unsettled.first().copied().unwrap_or(next);
+            if next >= self.reserved || next - lowest >= WINDOW_ROWS_MAX {
+                return None;
+            }
+            let crowd = (self.job.crowd)(&self.queue.front()?.key);
+            if crowd.is_some() && self.aside_rows >= ASIDE_ROWS_MAX {
+                return None;
+            }
+            let entry = self.queue.pop_front()?;
+            self.unsettled.insert(next);
+            let Some(crowd) = crowd else {
+                return Some(entry);
+            };
+            self.aside.entry(crowd).or_default().push_back(entry);
+            self.aside_rows += 1;
+        }
+    }
+
+    /// A row that was set aside and need not wait any more.
+    fn back_from_aside(&mut self) -> Option<ManifestEntry> {
+        let mut crowds = self.aside.keys().copied();
+        let crowd = crowds.find(|crowd| (self.job.has_room)(*crowd))?;
+        let rows = self.aside.get_mut(&crowd)?;
+        let entry = rows.pop_front()?;
+        if rows.is_empty() {
+            self.aside.remove(&crowd);
+        }
+        self.aside_rows -= 1;
+        Some(entry)
     }
 
     /// Keeps the reservation ahead of `next`, early enough that nobody waits for the disk.
@@ -438,6 +491,10 @@ impl<'c> Engine<'c> {
         if !stands {
             self.end = Some(end);
             self.queue.clear();
+            for row in std::mem::take(&mut self.aside).into_values().flatten() {
+                self.unsettled.remove(&row.row);
+            }
+            self.aside_rows = 0;
             (self.job.drain)();
             (self.job.emit)(Event::Draining { reason, in_flight });
         }

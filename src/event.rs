@@ -66,6 +66,28 @@ impl Operation {
         Self::DeleteObject,
     ];
 
+    /// Whether it changes an object, or makes a part of one.
+    pub fn writes(self) -> bool {
+        match self {
+            Self::CopyObject
+            | Self::UpdateObjectEncryption
+            | Self::CreateMultipartUpload
+            | Self::UploadPartCopy
+            | Self::CompleteMultipartUpload
+            | Self::AbortMultipartUpload
+            | Self::DeleteObject => true,
+            Self::HeadObject
+            | Self::GetObjectAcl
+            | Self::GetObjectRetention
+            | Self::GetObjectLegalHold
+            | Self::ListParts
+            | Self::GetObjectTagging
+            | Self::ListObjectAnnotations
+            | Self::GetObject
+            | Self::ListObjectVersions => false,
+        }
+    }
+
     /// S3's name for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -133,19 +155,94 @@ pub enum Throttler {
     S3,
     /// KMS behind S3.
     Kms,
+    /// A store as a whole, or a proxy before it: 429.
+    Store,
 }
 
 impl Throttler {
     /// Every throttler.
-    pub const ALL: [Self; 2] = [Self::S3, Self::Kms];
+    pub const ALL: [Self; 3] = [Self::S3, Self::Kms, Self::Store];
 
     /// The label value.
     pub fn name(self) -> &'static str {
         match self {
             Self::S3 => "s3",
             Self::Kms => "kms",
+            Self::Store => "store",
         }
     }
+}
+
+/// What may hold a job back: the limits that the operator has set, and those that were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Limit {
+    /// `--rate`.
+    Rate,
+    /// `--request-rate`.
+    RequestRate,
+    /// `--bandwidth`.
+    Bandwidth,
+    /// `--prefix-rate`.
+    PrefixRate,
+    /// `--kms-rate`.
+    KmsRate,
+    /// `--concurrency`: everything that may be on the wire is.
+    Concurrency,
+    /// The beginning: nobody has objected yet, and the rate still doubles.
+    RampUp,
+    /// S3 has asked for fewer requests.
+    S3Throttling,
+    /// S3 has asked for fewer requests, for keys of this prefix alone.
+    PrefixThrottling,
+    /// KMS behind S3 has.
+    KmsThrottling,
+    /// The store answers 429, or much more slowly than it did.
+    StoreOverload,
+}
+
+impl Limit {
+    /// Every limit.
+    pub const ALL: [Self; 11] = [
+        Self::Rate,
+        Self::RequestRate,
+        Self::Bandwidth,
+        Self::PrefixRate,
+        Self::KmsRate,
+        Self::Concurrency,
+        Self::RampUp,
+        Self::S3Throttling,
+        Self::PrefixThrottling,
+        Self::KmsThrottling,
+        Self::StoreOverload,
+    ];
+
+    /// Its name in the progress line, the metrics and the status; that of the flag, where there is one.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::RequestRate => "request-rate",
+            Self::Bandwidth => "bandwidth",
+            Self::PrefixRate => "prefix-rate",
+            Self::KmsRate => "kms-rate",
+            Self::Concurrency => "concurrency",
+            Self::RampUp => "ramp-up",
+            Self::S3Throttling => "s3-throttling",
+            Self::PrefixThrottling => "prefix-throttling",
+            Self::KmsThrottling => "kms-throttling",
+            Self::StoreOverload => "store-overload",
+        }
+    }
+}
+
+/// What goes through for the moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pressure {
+    /// What holds the job; nothing where hardly any request waits.
+    pub held_by: Option<Limit>,
+    /// Writes per second that may be sent: what was set, or less. Infinite where nothing limits them.
+    pub writes_per_second: f64,
+    /// Requests that may be on the wire.
+    pub in_flight_max: usize,
 }
 
 /// What a finding means for the job, the gravest first.
@@ -241,6 +338,8 @@ pub enum Event<'a> {
     },
     /// A second has passed, whatever else has happened.
     Heartbeat,
+    /// What goes through for the moment; told once a second.
+    Pressure(Pressure),
     /// Something that the operator should know of; the run goes on.
     Warning {
         /// One sentence.

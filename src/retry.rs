@@ -209,11 +209,13 @@ fn is_job_fault(code: &str) -> bool {
         )
 }
 
-/// KMS throttling reaches us as S3's own code; only the text tells it apart.
+/// Who asked for fewer requests. KMS throttling reaches us as S3's own code; only the text tells it apart. S3 itself never answers 429.
 /// Source: S3's message "Please reduce your request rate for operations involving AWS KMS."
-fn throttler(error: &S3Error) -> Throttler {
+pub fn throttler(error: &S3Error) -> Throttler {
     if error.message.contains("AWS KMS") {
         Throttler::Kms
+    } else if error.http_status == 429 {
+        Throttler::Store
     } else {
         Throttler::S3
     }
@@ -332,7 +334,7 @@ mod tests {
             (400, "RequestTimeout", "", Verdict::LookFirst),
             (503, "SlowDown", "", throttled(Throttler::S3)),
             (200, "SlowDown", "", throttled(Throttler::S3)),
-            (429, "Whatever", "", throttled(Throttler::S3)),
+            (429, "Whatever", "", throttled(Throttler::Store)),
             (
                 503,
                 "SlowDown",

@@ -189,6 +189,7 @@ impl Collector {
             | Event::Found { .. }
             | Event::Draining { .. }
             | Event::Heartbeat
+            | Event::Pressure(_)
             | Event::Warning { .. }
             | Event::Finished => {}
         }

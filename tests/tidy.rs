@@ -53,7 +53,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Mechanisms don't know each other. The sample's inventory has its keys as a manifest has them.
     // A state may be in S3.
     ("journal", &["retry", "s3"]),
-    ("limiter", &[]),
+    ("limiter", &["retry"]),
     ("stall", &["human", "retry"]),
     ("local_s3", &["manifest"]),
     // A part that failed on its way up is sent again where it is known that it may be.
@@ -61,7 +61,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Doing names no listener.
     (
         "engine",
-        &["error", "journal", "manifest", "shutdown", "task"],
+        &[
+            "error", "journal", "limiter", "manifest", "shutdown", "task",
+        ],
     ),
     ("probe", &["retry", "s3"]),
     ("shutdown", &["human"]),
@@ -80,7 +82,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["*"]),
     (
         "config",
-        &["engine", "error", "plan", "report", "s3", "task"],
+        &["engine", "error", "limiter", "plan", "report", "s3", "task"],
     ),
     ("error", &["journal", "manifest", "probe"]),
     // Telling knows events and nobody who makes them. A report's keys are URL-encoded as a manifest's are.
@@ -119,9 +121,10 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("flate2", &["demo", "manifest"]),
     (
         "futures",
-        &["engine", "job", "journal", "local_s3", "s3", "task"],
+        &[
+            "engine", "job", "journal", "limiter", "local_s3", "s3", "task",
+        ],
     ),
-    ("governor", &["limiter"]),
     ("hmac", &["local_s3"]),
     ("http_body_util", &["local_s3"]),
     ("humantime", &["cli"]),

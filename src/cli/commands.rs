@@ -18,7 +18,7 @@ use super::{
     ReportArgs, RunArgs, Scope, StatusArgs, StoreArgs,
 };
 use crate::config::{self, JobConfig, TargetOptions};
-use crate::engine::Settings;
+use crate::engine::{self, Settings};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::job;
@@ -121,7 +121,7 @@ impl RunArgs {
         let stop_on = self.limits.codes()?;
         let shard = self.shards.shard(completion_index().as_deref())?;
         let concurrency = self.shards.concurrency(shard)?;
-        let rewriting = self.rewrite.into_settings(self.trust.verify, concurrency)?;
+        let rewriting = self.rewrite.into_settings(self.trust.verify)?;
         config::method_serves(rewriting.rules.method, &target)?;
         Ok(JobConfig {
             manifest: self.manifest,
@@ -133,13 +133,14 @@ impl RunArgs {
             report: self.report,
             report_scope: self.report_scope.into(),
             settings: Settings {
-                concurrency,
+                tasks: engine::tasks_for(concurrency),
                 failure_threshold_percent: self.failure_threshold,
                 stop_on,
             },
             rewriting,
             trust: self.trust.trust(),
-            rate: self.rate,
+            budgets: self.budgets.budgets()?,
+            concurrency,
             max_stall: self.limits.max_stall,
             metrics_listen: self.metrics_listen,
             metrics_linger: self.metrics_linger,

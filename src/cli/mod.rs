@@ -1,5 +1,6 @@
 //! What is typed. The only room that knows clap: everything behind it works with [`crate::config`].
 
+mod budgets;
 mod commands;
 mod limits;
 mod rewrite;
@@ -7,13 +8,13 @@ mod shards;
 mod state;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use budgets::BudgetArgs;
 pub use commands::execute;
 pub use limits::LimitArgs;
 pub use rewrite::{RewriteArgs, TrustArgs};
@@ -150,14 +151,9 @@ pub struct RunArgs {
         help_heading = "State and report"
     )]
     pub report_scope: Scope,
-    /// Most writes per second, retries among them, of all shards [default: no limit].
-    #[arg(
-        long,
-        env = "RESEAL_RATE",
-        value_name = "WRITES/S",
-        help_heading = "Limits"
-    )]
-    pub rate: Option<NonZeroU32>,
+    /// What may be sent in a second.
+    #[command(flatten)]
+    pub budgets: BudgetArgs,
     /// Stop when more than so many percent of the job's rows failed, once 1,000 have settled; each shard counts its own.
     #[arg(
         long,

@@ -68,7 +68,7 @@ impl RewriteArgs {
     ///
     /// # Errors
     /// Sizes that S3 does not take, an unknown loss.
-    pub fn into_settings(self, verify: Verify, parts_in_flight: usize) -> Result<Settings, Error> {
+    pub fn into_settings(self, verify: Verify) -> Result<Settings, Error> {
         let threshold = self.multipart_threshold.as_u64();
         if threshold > COPY_OBJECT_BYTES_MAX {
             return Err(Error::usage(format!(
@@ -93,7 +93,6 @@ impl RewriteArgs {
             part_bytes,
             delete_superseded: self.delete_superseded,
             verify,
-            parts_in_flight,
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::shard::{SHARDS_MAX, Shard};
 /// Source: Kubernetes documentation, "Jobs", completion mode.
 const COMPLETION_INDEX: &str = "JOB_COMPLETION_INDEX";
 
-/// Objects in flight where nobody says.
+/// Requests on the wire where nobody says.
 const CONCURRENCY_DEFAULT: u16 = 128;
 
 /// Which part of a job a process has.
@@ -29,13 +29,13 @@ pub struct ShardArgs {
     /// Which of them this process has, from 0 on; I/N says both [default: JOB_COMPLETION_INDEX, with --shards].
     #[arg(long, env = "RESEAL_SHARD", value_name = "I")]
     pub shard: Option<ShardIndex>,
-    /// Most objects in flight, of all shards [default: 128].
+    /// Most requests on the wire, of all shards; as many are as the rate needs [default: 128].
     #[arg(
         long,
         env = "RESEAL_CONCURRENCY",
         value_name = "N",
         value_parser = clap::value_parser!(u16).range(1..=4096),
-        help_heading = "Limits"
+        help_heading = "Budgets"
     )]
     pub concurrency: Option<u16>,
 }

@@ -19,7 +19,7 @@ use crate::shutdown::{self, Reason};
 use crate::task::{NoNote, Notes};
 
 const SETTINGS: Settings = Settings {
-    concurrency: 8,
+    tasks: 8,
     failure_threshold_percent: 50,
     stop_on: BTreeSet::new(),
 };
@@ -95,11 +95,13 @@ impl Seen {
         let unsettled = (0..rows).filter(|row| !before.settled.contains(*row));
         sender.try_send(Ok(unsettled.map(entry).collect())).unwrap();
         drop(sender);
-        let (notes, noted) = Notes::channel(settings.concurrency);
+        let (notes, noted) = Notes::channel(settings.tasks);
         let job = Job {
             emit: &|event| self.on(&event),
             resolved_key: &|| None,
             drain: &|| self.drained.set(true),
+            crowd: &|_| None,
+            has_room: &|_| true,
         };
         let task = |entry: ManifestEntry, start: Start<'_>| {
             let running = task(notes.clone(), entry.clone(), start);
@@ -359,7 +361,7 @@ async fn what_does_not_end_in_the_time_to_drain_stays_in_doubt() {
         let started = Cell::new(0);
         let task = |_: Notes, entry: ManifestEntry, _: Start<'_>| {
             started.set(started.get() + 1);
-            if started.get() == SETTINGS.concurrency {
+            if started.get() == SETTINGS.tasks {
                 // All are in flight.
                 let ask = ask.clone();
                 tokio::spawn(async move {
@@ -390,7 +392,7 @@ async fn what_does_not_end_in_the_time_to_drain_stays_in_doubt() {
             Ok(End::CameBackWrong { .. }) => assert!(faulty),
             other => panic!("{other:?}"),
         }
-        assert_eq!(started.get(), SETTINGS.concurrency);
+        assert_eq!(started.get(), SETTINGS.tasks);
         journal.close().await.unwrap();
         let left = replay(dir.path()).await;
         let settled: Vec<_> = (0..100).filter(|row| left.settled.contains(*row)).collect();

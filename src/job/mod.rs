@@ -94,19 +94,25 @@ pub async fn run(
     });
     let emit = |event: Event<'_>| listeners.borrow_mut().on(&event);
     let stall = Stall::new(config.max_stall);
-    let mut stalls = stall.watch();
+    let limiter = Limiter::new(&config.budgets, config.concurrency, config.shard.count);
     let run = Run {
         config: &config,
         s3: &s3,
         emit: &emit,
         stall: &stall,
+        limiter: &limiter,
+    };
+    let mut pulse = Pulse {
+        emit: &emit,
+        stalls: stall.watch(),
+        limiter: &limiter,
     };
 
-    let work = run.open(&mut shutdown);
-    let Opened { home, state, job } = with_heartbeat(work, &emit, &mut stalls).await?;
+    let Opened { home, state, job } = pulse.during(run.open(&mut shutdown)).await?;
     let job = Arc::new(job);
-    let work = run.rewrite(&state, &job, &mut shutdown);
-    let end = with_heartbeat(work, &emit, &mut stalls).await?;
+    let end = pulse
+        .during(run.rewrite(&state, &job, &mut shutdown))
+        .await?;
     let scope = match end {
         // What was rewritten before it has to be looked at too.
         End::CameBackWrong { .. } => Scope::All,
@@ -123,7 +129,7 @@ pub async fn run(
     };
     if reports {
         let work = run.report(&home, &state, &job, scope, &mut shutdown);
-        match with_heartbeat(work, &emit, &mut stalls).await {
+        match pulse.during(work).await {
             Ok(ReportEnd::Written(written)) => report = Some(written),
             Ok(ReportEnd::Left(to)) => unfinished = to,
             // What made the job fail is the news then.
@@ -171,6 +177,7 @@ struct Run<'a> {
     s3: &'a S3,
     emit: &'a dyn Fn(Event<'_>),
     stall: &'a Stall,
+    limiter: &'a Limiter,
 }
 
 impl Run<'_> {
@@ -328,7 +335,6 @@ impl Run<'_> {
         facts: &BucketFacts,
         shutdown: &Shutdown,
     ) -> Result<End, EngineError> {
-        let limiter = Limiter::new(self.config.rate, self.config.shard.count);
         let mut source_keys = self.config.source_keys.clone();
         if let Target::SseC(key) = &self.config.target {
             // What is under the target already shows itself only to the target's key.
@@ -370,14 +376,14 @@ impl Run<'_> {
             Ok(known) => known,
             Err(end) => return Ok(end),
         };
-        let (notes, noted) = Notes::channel(self.config.settings.concurrency);
+        let (notes, noted) = Notes::channel(self.config.settings.tasks);
         let ctx = Context {
             s3: self.s3,
             bucket: facts,
             profile: &trusted.profile,
             settings: &self.config.rewriting,
             source_keys: &source_keys,
-            limiter: &limiter,
+            limiter: self.limiter,
             leader: journal.leader(),
             emit: self.emit,
             target: RefCell::new(target),
@@ -499,23 +505,30 @@ enum ReportEnd {
 /// Between two events that say nothing but that time passes.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Does `work`, and lets the listeners know meanwhile that time passes, although nothing may happen, and why nothing does.
-async fn with_heartbeat<T>(
-    work: impl Future<Output = T>,
-    emit: &dyn Fn(Event<'_>),
-    stalls: &mut Watch,
-) -> T {
-    let mut work = std::pin::pin!(work);
-    let mut beats = tokio::time::interval(HEARTBEAT);
-    loop {
-        tokio::select! {
-            biased;
-            result = &mut work => return result,
-            change = stalls.next() => match change {
-                Change::Began { why } => emit(Event::StallBegan { why: &why }),
-                Change::Ended { lasted } => emit(Event::StallEnded { lasted }),
-            },
-            _ = beats.tick() => emit(Event::Heartbeat),
+/// Tells while something goes on: that time passes, what is waited for, and what goes through.
+struct Pulse<'a> {
+    emit: &'a dyn Fn(Event<'_>),
+    stalls: Watch,
+    limiter: &'a Limiter,
+}
+
+impl Pulse<'_> {
+    async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        let mut beats = tokio::time::interval(HEARTBEAT);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut work => return result,
+                change = self.stalls.next() => match change {
+                    Change::Began { why } => (self.emit)(Event::StallBegan { why: &why }),
+                    Change::Ended { lasted } => (self.emit)(Event::StallEnded { lasted }),
+                },
+                _ = beats.tick() => {
+                    (self.emit)(Event::Heartbeat);
+                    (self.emit)(Event::Pressure(self.limiter.pressure()));
+                }
+            }
         }
     }
 }

@@ -177,20 +177,23 @@ pub struct Leader {
 }
 
 impl Leader {
+    /// Whether it has been proven, not longer than [`LEADER_PROOF_AGE_MAX`] ago, that nobody has taken the state over.
+    pub fn is_proven(&self) -> bool {
+        let told = self.progress.borrow();
+        told.failed.is_none() && (self.is_exclusive || told.proven.is_fresh())
+    }
+
     /// Returns once it has been proven, not longer than [`LEADER_PROOF_AGE_MAX`] ago, that nobody has taken the state over: mostly at
     /// once. To be asked before everything that changes an object.
     ///
     /// # Errors
     /// Somebody has, or the state can't be written any more.
     pub async fn confirm(&self) -> Result<(), Arc<StateError>> {
-        {
-            let told = self.progress.borrow();
-            if let Some(failed) = &told.failed {
-                return Err(Arc::clone(failed));
-            }
-            if self.is_exclusive || told.proven.is_fresh() {
-                return Ok(());
-            }
+        if self.is_proven() {
+            return Ok(());
+        }
+        if let Some(failed) = &self.progress.borrow().failed {
+            return Err(Arc::clone(failed));
         }
         let asked = Instant::now();
         self.shared.lock().proof_wanted = true;

@@ -16,7 +16,7 @@ use metrics_exporter_prometheus::{
 };
 use tokio::time::Instant;
 
-use crate::event::{self, Event};
+use crate::event::{self, Event, Limit, Pressure};
 use crate::outcome::{FAILURE_CODES_MAX, OTHER_CODES, Tally, TaskOutcome};
 use crate::pace::Pace;
 use table::{Kind, Metric, RunState};
@@ -69,6 +69,9 @@ impl Metrics {
         };
         metrics.gauge(&table::ETA, &[]).set(f64::NAN);
         metrics.gauge(&table::LAST_SETTLED, &[]).set(f64::NAN);
+        metrics
+            .gauge(&table::WRITE_RATE_LIMIT, &[])
+            .set(f64::INFINITY);
         metrics.gauge(&table::START_TIME, &[]).set(unix_seconds());
         metrics
             .gauge(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION")])
@@ -110,6 +113,7 @@ impl Metrics {
             Event::StallBegan { .. } => self.set_stalls(self.stalls + 1),
             Event::StallEnded { .. } => self.set_stalls(self.stalls.saturating_sub(1)),
             Event::Heartbeat => {}
+            Event::Pressure(pressure) => self.show_pressure(pressure),
             Event::Warning { .. }
             | Event::Finding {
                 level: event::Level::Stop | event::Level::Warning,
@@ -189,6 +193,21 @@ impl Metrics {
         self.gauge(&table::PROGRESS, &[]).set(self.pace.ratio());
         self.gauge(&table::ROWS_REMAINING, &[])
             .set(self.pace.remaining() as f64);
+    }
+
+    fn show_pressure(&self, pressure: &Pressure) {
+        for limit in Limit::ALL {
+            let value = if pressure.held_by == Some(limit) {
+                1.0
+            } else {
+                0.0
+            };
+            self.gauge(&table::LIMITED_BY, &[limit.name()]).set(value);
+        }
+        self.gauge(&table::WRITE_RATE_LIMIT, &[])
+            .set(pressure.writes_per_second);
+        self.gauge(&table::IN_FLIGHT_LIMIT, &[])
+            .set(pressure.in_flight_max as f64);
     }
 
     fn enter(&self, state: RunState) {

@@ -8,7 +8,7 @@
 //! `increase()` are right over a resume. **Gauges** of rows tell of the whole job, earlier runs included.
 
 use crate::encryption::Mode;
-use crate::event::{Operation, ResponseClass, Throttler};
+use crate::event::{Limit, Operation, ResponseClass, Throttler};
 use crate::outcome::{Method, OTHER_CODES, SkipReason};
 
 /// What Prometheus calls the type.
@@ -132,6 +132,10 @@ const CLASS: Label = Label {
 const BY: Label = Label {
     name: "by",
     values: || Throttler::ALL.map(Throttler::name).to_vec(),
+};
+const LIMIT: Label = Label {
+    name: "limit",
+    values: || Limit::ALL.map(Limit::name).to_vec(),
 };
 const MODE: Label = Label {
     name: "mode",
@@ -276,7 +280,7 @@ pub const THROTTLES: Metric = Metric::counter(
     "reseal_throttles_total",
     Unit::Count,
     &[BY],
-    "Answers that asked for fewer requests, by who asked: S3, or KMS behind it.",
+    "Answers that asked for fewer requests, by who asked: S3, KMS behind it, or a store as a whole.",
 );
 /// Modes that objects were found in.
 pub const OBJECTS_FOUND: Metric = Metric::counter(
@@ -298,6 +302,27 @@ pub const TASKS_IN_FLIGHT: Metric = Metric::gauge(
     Unit::Count,
     &[],
     "Tasks that were admitted and have not ended.",
+);
+/// What holds the job.
+pub const LIMITED_BY: Metric = Metric::gauge(
+    "reseal_limited_by",
+    Unit::Count,
+    &[LIMIT],
+    "1 for the limit that holds the job for the moment, 0 for the others; all 0 where requests hardly wait.",
+);
+/// Writes that may be sent.
+pub const WRITE_RATE_LIMIT: Metric = Metric::gauge(
+    "reseal_write_rate_limit",
+    Unit::Count,
+    &[],
+    "Writes per second that may be sent for the moment: what was set, or the less that the store takes; +Inf where nothing limits them.",
+);
+/// Requests that may be on the wire.
+pub const IN_FLIGHT_LIMIT: Metric = Metric::gauge(
+    "reseal_requests_in_flight_limit",
+    Unit::Count,
+    &[],
+    "Requests that may be on the wire for the moment: --concurrency, or fewer where the store is overloaded.",
 );
 /// Whether nothing goes on.
 pub const STALLED: Metric = Metric::gauge(
@@ -378,9 +403,12 @@ pub const BUILD_INFO: Metric = Metric::gauge(
 );
 
 /// Every metric, in the order of the documents.
-pub const TABLE: [&Metric; 23] = [
+pub const TABLE: [&Metric; 26] = [
     &RUN_STATE,
     &STALLED,
+    &LIMITED_BY,
+    &WRITE_RATE_LIMIT,
+    &IN_FLIGHT_LIMIT,
     &ROWS,
     &ROWS_SETTLED,
     &ROWS_REMAINING,

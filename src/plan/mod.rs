@@ -36,12 +36,14 @@
 //! | above the threshold (at most 5,368,709,120 bytes), or the rung says so | `MultipartCopy` |
 //! | everything else | `CopyInPlace`, by the rung with the store's copying of metadata or with everything sent again |
 
+mod kms;
 mod parts;
 mod refusal;
 pub mod stack;
 #[cfg(test)]
 mod tests;
 
+pub use kms::kms_requests;
 pub use parts::{
     Layout, PART_BYTES_DEFAULT, PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, checksum_to_ask,
 };

@@ -11,7 +11,7 @@ use super::asking::{ask, said};
 use crate::bucket::{BucketFacts, Versioning};
 use crate::encryption::{CustomerKey, Target};
 use crate::object::{ContentHeaders, ObjectHead, ObjectRef, Tag};
-use crate::s3::{Ask, Put, ReadBack, S3, Version};
+use crate::s3::{Ask, Put, ReadBack, S3, Version, unpaced};
 use crate::s3_error::S3Error;
 
 /// Size of a scratch object: enough that a store which puts something else in its place is found out.
@@ -170,7 +170,7 @@ impl<'a> Scratch<'a> {
             Err(refused) => return Ok(Err(refused)),
         };
         self.saw(key, head.version_id.clone());
-        let body = match ask(|| self.s3.read(object, customer_key, None)).await? {
+        let body = match ask(|| self.s3.read(object, customer_key, None, unpaced)).await? {
             Ok(body) => body,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -217,7 +217,9 @@ impl<'a> Scratch<'a> {
     /// Whether a scratch object can be read with a customer's key.
     pub(super) async fn opens(&self, key: &str, by: &CustomerKey) -> Result<bool, Reason> {
         let object = self.object(key);
-        Ok(ask(|| self.s3.read(object, Some(by), None)).await?.is_ok())
+        Ok(ask(|| self.s3.read(object, Some(by), None, unpaced))
+            .await?
+            .is_ok())
     }
 
     /// The versions of a scratch key; `None` where there can be none, or the store does not tell.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::event::Event;
+use crate::event::{Event, Limit};
 use crate::human;
 use crate::outcome::{Failure, TaskOutcome};
 use crate::pace::Pace;
@@ -32,6 +32,7 @@ pub struct View {
     retries: u64,
     throttles: u64,
     in_flight: u64,
+    held_by: Option<Limit>,
     warnings: u64,
     /// Stalls that are not over, and the last one.
     stalls: u32,
@@ -91,6 +92,7 @@ impl View {
             Event::StallBegan { why } => return self.stall_began(why, now),
             Event::StallEnded { lasted } => return self.stall_ended(*lasted),
             Event::Heartbeat => return self.still_stalled(now),
+            Event::Pressure(pressure) => self.held_by = pressure.held_by,
             Event::Finished => {
                 self.phase = Phase::Finished;
                 self.stall = None;
@@ -191,6 +193,9 @@ impl View {
                 line.push_str(&format!(", {} left", human::duration(eta)));
             }
             line.push_str(&format!(", {} in flight", human::count(self.in_flight)));
+            if let (Some(limit), None) = (self.held_by, &self.stall) {
+                line.push_str(&format!(", limited by {}", limit.name()));
+            }
         }
         line.push_str(&format!(", {} failed", human::count(self.failed)));
         if self.retries > 0 {
@@ -228,7 +233,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::Level;
+    use crate::event::{Level, Pressure};
     use crate::outcome::{SkipReason, Tally};
 
     fn failed(code: &str, message: &str) -> TaskOutcome {
@@ -272,6 +277,19 @@ mod tests {
             view.line(now),
             "running: 1,001 of 10,001 rows (10.0 %), 100/s, 1m 30s left, 1 in flight, 1 failed"
         );
+        let pressure = |held_by| {
+            Event::Pressure(Pressure {
+                held_by,
+                writes_per_second: 100.0,
+                in_flight_max: 8,
+            })
+        };
+        view.on(&pressure(Some(Limit::PrefixThrottling)), now);
+        assert!(
+            view.line(now)
+                .contains("1 in flight, limited by prefix-throttling, 1 failed")
+        );
+        view.on(&pressure(None), now);
         let draining = Event::Draining {
             reason: "SIGTERM",
             in_flight: 1,

@@ -54,7 +54,7 @@ use credentials::{Renewing, TellRefused};
 pub use copy::{Carry, Copy, Destination, Directive, SourceCondition, Written};
 pub use look::Ask;
 pub use multipart::{Complete, CopyPart, Create, Part, PartsPage, Upload};
-pub use read::ReadBack;
+pub use read::{ReadBack, unpaced};
 pub use scratch::Put;
 pub use small::{Listed, Page, PutBytes, TOO_LARGE};
 pub use transfer::{Fetched, UPLOAD_PART_BYTES};

@@ -27,7 +27,7 @@ pub struct ReadBack {
 }
 
 impl S3 {
-    /// GetObject, of which nothing is kept but the digest. `etag` pins what is read.
+    /// GetObject, of which nothing is kept but the digest. `etag` pins what is read; `pace` is waited for after so many bytes.
     ///
     /// # Errors
     /// What the store answered; [`NO_ANSWER`] where it stopped in the middle.
@@ -36,6 +36,7 @@ impl S3 {
         object: ObjectRef<'_>,
         customer_key: Option<&CustomerKey>,
         etag: Option<&str>,
+        pace: impl AsyncFn(u64),
     ) -> Result<ReadBack, S3Error> {
         let operation = Operation::GetObject.name();
         let request =
@@ -44,7 +45,7 @@ impl S3 {
         let answer = answer(READ_TIMEOUT, operation, request.send()).await?;
         let mut digest = Sha256::new();
         let mut size = 0_u64;
-        each_chunk(operation, answer, |chunk| {
+        each_chunk(operation, answer, pace, |chunk| {
             size += chunk.len() as u64;
             digest.update(chunk);
             Ok(())
@@ -57,13 +58,17 @@ impl S3 {
     }
 }
 
-/// Hands an object's bytes on as they come.
+/// As fast as they come.
+pub async fn unpaced(_: u64) {}
+
+/// Hands an object's bytes on as they come, at the pace of whoever is waited for.
 ///
 /// # Errors
 /// [`NO_ANSWER`] where they stop before the end; what `take` says.
 pub(super) async fn each_chunk(
     operation: &'static str,
     mut answer: GetObjectOutput,
+    pace: impl AsyncFn(u64),
     mut take: impl FnMut(&[u8]) -> Result<(), S3Error>,
 ) -> Result<(), S3Error> {
     let broken = |message: String| ours(operation, NO_ANSWER, 0, message);
@@ -79,6 +84,7 @@ pub(super) async fn each_chunk(
         let Some(chunk) = chunk else { break };
         size += chunk.len() as u64;
         take(&chunk)?;
+        pace(chunk.len() as u64).await;
     }
     if answer
         .content_length()

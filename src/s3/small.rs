@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest as _, Md5};
 
-use super::read::each_chunk;
+use super::read::{each_chunk, unpaced};
 use super::request::decoded;
 use super::{S3, answer, empty, ours, unreadable};
 use crate::s3_error::S3Error;
@@ -67,7 +67,7 @@ impl S3 {
         let request = self.client.get_object().bucket(bucket).key(key);
         let answer = answer(BYTES_TIMEOUT, OPERATION, request.send()).await?;
         let mut bytes = Vec::new();
-        each_chunk(OPERATION, answer, |chunk| {
+        each_chunk(OPERATION, answer, unpaced, |chunk| {
             bytes.extend_from_slice(chunk);
             if bytes.len() as u64 > bytes_max {
                 let message = format!("the object has more than {bytes_max} bytes");

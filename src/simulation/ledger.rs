@@ -31,9 +31,9 @@ pub struct Life {
 /// What holds for every runner.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    pub concurrency: usize,
+    pub tasks: usize,
     pub requests: usize,
-    /// Writes in any second: rate and burst.
+    /// Writes in any second.
     pub writes: Option<usize>,
 }
 
@@ -198,7 +198,7 @@ impl Ledger {
             .checked_add_signed(by)
             .expect("none ends that has not begun");
         let tasks = life.tasks;
-        if tasks > self.bounds.concurrency {
+        if tasks > self.bounds.tasks {
             self.wrong(By::Runner(runner), format!("{tasks} tasks in flight"));
         }
     }

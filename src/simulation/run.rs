@@ -14,7 +14,7 @@ use super::world::World;
 use crate::engine::{self, End, EngineError, Rows};
 use crate::event::Event;
 use crate::journal::{Replay, StateError};
-use crate::limiter::Limiter;
+use crate::limiter::{Budgets, Limiter};
 use crate::metrics::Metrics;
 use crate::object::ManifestEntry;
 use crate::outcome::{Tally, TaskOutcome};
@@ -103,8 +103,12 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
     });
     let s3 = world.store(By::Runner(runner));
     let facts = scenario.facts();
-    let limiter = Limiter::new(scenario.rate.and_then(std::num::NonZeroU32::new), 1);
-    let (notes, noted) = Notes::channel(scenario.engine.concurrency);
+    let budgets = Budgets {
+        writes: scenario.rate.and_then(std::num::NonZeroU32::new),
+        ..Budgets::default()
+    };
+    let limiter = Limiter::new(&budgets, scenario.concurrency, 1);
+    let (notes, noted) = Notes::channel(scenario.engine.tasks);
     let ctx = Context {
         s3: &s3,
         bucket: &facts,

@@ -73,6 +73,8 @@ pub struct Scenario {
     pub profile: StoreProfile,
     pub settings: task::Settings,
     pub engine: engine::Settings,
+    /// Requests on the wire.
+    pub concurrency: usize,
     pub rate: Option<u32>,
     pub canary: u64,
     pub weather: Weather,
@@ -189,15 +191,15 @@ impl Scenario {
                     2 => Verify::Sample(0.5),
                     _ => Verify::Answer,
                 },
-                parts_in_flight: 2,
                 delete_superseded: supersedes,
                 ..task::Settings::default()
             },
             engine: engine::Settings {
-                concurrency: rng.random_range(1..6),
+                tasks: rng.random_range(1..6),
                 failure_threshold_percent: 50,
                 stop_on: BTreeSet::new(),
             },
+            concurrency: rng.random_range(1..6),
             rate: [None, Some(1), Some(5), Some(100)][rng.random_range(0..4)],
             canary: [0, 0, 1, 3][rng.random_range(0..4)],
             weather: Weather::of(rng),
@@ -243,7 +245,8 @@ impl Scenario {
         scenario.settings.delete_superseded = false;
         scenario.alias = None;
         scenario.settings.verify = Verify::Answer;
-        scenario.engine.concurrency = 3;
+        scenario.engine.tasks = 3;
+        scenario.concurrency = 3;
         scenario.rate = None;
         scenario.canary = 0;
         scenario.weather = Weather { any: 0, expired: 0 };
@@ -293,9 +296,9 @@ impl Scenario {
 
     pub fn bounds(&self) -> Bounds {
         Bounds {
-            concurrency: self.engine.concurrency,
-            requests: self.engine.concurrency + self.settings.parts_in_flight,
-            writes: self.rate.map(|rate| rate as usize + 2),
+            tasks: self.engine.tasks,
+            requests: self.concurrency,
+            writes: self.rate.map(|rate| rate as usize),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::local_s3::in_process::Stored;
 use crate::object::ObjectRef;
 use crate::outcome::{Method, TaskOutcome};
 use crate::plan::Versions;
+use crate::s3::unpaced;
 
 /// Holds journal and store against each other and against what was put; everything that is wrong is in the ledger then.
 pub async fn judge(world: &Arc<World>) {
@@ -152,7 +153,7 @@ async fn is_whole(world: &Arc<World>, key: &str, version: &Stored) -> Result<(),
     };
     let read = world.store(By::Judge);
     let read = read
-        .read(named, key_of(world, &object.encryption), None)
+        .read(named, key_of(world, &object.encryption), None, unpaced)
         .await;
     let read = read.map_err(|error| error.to_string())?;
     let expected = world.ledger().bytes.get(&object.kept).copied();

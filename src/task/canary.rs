@@ -60,9 +60,7 @@ impl<'c> Task<'c, '_> {
             return Ok(());
         }
         let ctx = self.ctx;
-        let mut place = None;
-        ctx.unless_drained(async { place = ctx.canary.enter().await })
-            .await?;
+        let place = ctx.unless_drained(ctx.canary.enter()).await?;
         if place.is_none() {
             self.proof = self.usual_proof;
         }

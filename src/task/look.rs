@@ -2,7 +2,6 @@
 
 use super::{DIAGNOSIS_INTERVAL, Stop, Task};
 use crate::encryption::{CustomerKey, Encryption, Mode};
-use crate::event::Operation;
 use crate::object::{ObjectHead, ObjectRef};
 use crate::outcome::{Failure, SkipReason};
 use crate::plan::{self, Started};
@@ -160,7 +159,9 @@ impl<'a> Task<'_, 'a> {
         customer_key: Option<&CustomerKey>,
     ) -> Result<Result<ObjectHead, S3Error>, Stop> {
         let (object, ask) = (self.object(version_id), self.head_ask(customer_key));
-        let answer = self.ask(Operation::HeadObject, || self.ctx.s3.head(object, ask));
+        let answer = self.ask(self.asked_to_head(ask.checksums), || {
+            self.ctx.s3.head(object, ask)
+        });
         Ok(answer.await?.map(without_what_is_over))
     }
 
@@ -173,7 +174,7 @@ impl<'a> Task<'_, 'a> {
     ) -> Result<Result<ObjectHead, S3Error>, Stop> {
         let (object, ask) = (self.object(version_id), self.head_ask(customer_key));
         let request = || self.ctx.s3.head(object, ask);
-        let answer = self.answer(Operation::HeadObject, request, attempts);
+        let answer = self.answer(self.asked_to_head(ask.checksums), request, attempts);
         Ok(answer.await?.map(without_what_is_over))
     }
 

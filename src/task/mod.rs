@@ -36,6 +36,7 @@ pub use row::{Ended, Start};
 use verify::Proof;
 pub use verify::Verify;
 
+mod asked;
 mod canary;
 mod gather;
 mod keys;
@@ -73,8 +74,6 @@ pub struct Settings {
     pub delete_superseded: bool,
     /// How much of each rewrite is checked.
     pub verify: Verify,
-    /// Most requests for parts in flight, of all tasks together.
-    pub parts_in_flight: usize,
 }
 
 /// What all tasks of a job share.
@@ -162,12 +161,12 @@ impl Context<'_> {
     }
 
     /// Waits for `what`, unless the run drains.
-    async fn unless_drained(&self, what: impl Future<Output = ()>) -> Result<(), Stop> {
+    async fn unless_drained<T>(&self, what: impl Future<Output = T>) -> Result<T, Stop> {
         let mut draining = self.draining.subscribe();
         tokio::select! {
             biased;
             _ = draining.wait_for(|on| *on) => Err(Stop::Unsettled(Unsettled::Drained)),
-            () = what => Ok(()),
+            done = what => Ok(done),
         }
     }
 }
@@ -191,6 +190,7 @@ pub async fn run(ctx: &Context<'_>, entry: &ManifestEntry, start: Start<'_>) -> 
         usual_proof,
         place: None,
         must_finish: Cell::new(false),
+        wrote: Cell::new(false),
         before: None,
         checkpoints: start.checkpoints,
         uploads: Uploads::of(start.checkpoints),
@@ -231,6 +231,8 @@ struct Task<'c, 'a> {
     place: Option<SemaphorePermit<'c>>,
     /// Somebody's old version is current until this row is through: no drain stops it.
     must_finish: Cell<bool>,
+    /// A change was sent: what is asked after it is asked also while the run drains.
+    wrote: Cell<bool>,
     /// What was there before the last attempt, as far as it is to be proven.
     before: Option<Evidence>,
     /// What an earlier run has left word of, oldest first.
@@ -508,32 +510,10 @@ impl<'c, 'a> Task<'c, 'a> {
     }
 
     /// Waits for `what`, unless the run drains and the row may be left as it is.
-    async fn unless_drained(&self, what: impl Future<Output = ()>) -> Result<(), Stop> {
+    async fn unless_drained<T>(&self, what: impl Future<Output = T>) -> Result<T, Stop> {
         if self.must_finish.get() {
-            what.await;
-            return Ok(());
+            return Ok(what.await);
         }
         self.ctx.unless_drained(what).await
-    }
-
-    /// The right to one request that writes: within the budget, and by the runner that holds the state.
-    async fn permit(&self) -> Result<(), Stop> {
-        let mut permitted = Ok(());
-        let asked = async { permitted = self.ctx.limiter.write(async || self.leads().await).await };
-        self.unless_drained(asked).await?;
-        permitted
-    }
-
-    /// Makes sure that this runner is still the one: whoever has been stopped for a while may have been replaced.
-    async fn leads(&self) -> Result<(), Stop> {
-        let mut leads = false;
-        self.unless_drained(async { leads = self.ctx.leader.confirm().await.is_ok() })
-            .await?;
-        if leads {
-            Ok(())
-        } else {
-            // Why, the journal tells the engine.
-            Err(Stop::Unsettled(Unsettled::Drained))
-        }
     }
 }

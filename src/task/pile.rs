@@ -5,22 +5,27 @@
 //! until the last one does, readers see an old version as the current one. So nothing but the end of the process stops it then; and
 //! where somebody else has written on top of it, it is left as it is, and told.
 
+use super::asked::Asked;
 use super::restack::Layer;
 use super::rewrite::target_key;
 use super::{Look, Stop, Task};
 use crate::bucket::Versioning;
 use crate::encryption::{Encryption, Target};
 use crate::event::Operation;
+use crate::limiter::Answered;
 use crate::object::NULL_VERSION;
 use crate::outcome::{Failure, Method};
 use crate::plan::Started;
 use crate::plan::stack::{self, Progress};
 use crate::retry::{self, Attempts, Verdict};
-use crate::s3::{Carry, Copy, Destination, Directive, SourceCondition, Version, Written};
+use crate::s3::{Ask, Carry, Copy, Destination, Directive, SourceCondition, Version, Written};
 use crate::s3_error::{DELETE_MARKER, S3Error};
 
 /// Code of a row whose key was left halfway. Ours.
 pub(super) const INTERRUPTED: &str = "RestackInterrupted";
+
+/// Most looks before a delete marker is put: each that has no answer is followed by one with all its retries.
+const MARKER_LOOKS_MAX: u32 = 8;
 
 /// Most version ids that a message names of one kind; the others are counted.
 const NAMED_MAX: usize = 3;
@@ -134,7 +139,6 @@ impl<'a> Task<'_, 'a> {
     ) -> Result<bool, Stop> {
         while !pile.is_complete() {
             self.must_finish.set(!pile.copies.is_empty());
-            self.permit().await?;
             self.method = Method::Restack;
             match self.put_next(pile, target).await {
                 Ok(Ok(None)) => {
@@ -325,31 +329,55 @@ impl<'a> Task<'_, 'a> {
             destination,
         };
         let request = self.ctx.s3.copy_in_place(copy);
-        match self.observed(Operation::CopyObject, request).await {
+        match self.send(self.asked_to_copy(look, target), request).await? {
             Ok(written) => Ok(Ok(Some(self.check(target, written).await?))),
             Err(error) => Ok(Err(error)),
         }
     }
 
-    /// Puts a delete marker on top. No condition can be sent with it, so a look comes right before it, and the listing after the last
-    /// copy tells whether that was soon enough.
+    /// Puts a delete marker on top. No condition can be sent with it, so a look comes right before it, by the same permit, and the
+    /// listing after the last copy tells whether that was soon enough.
     async fn put_delete_marker(
         &self,
         pile: &Pile<'_, 'a>,
         target: &Target,
     ) -> Result<Result<String, S3Error>, Stop> {
-        let found = match self.head(None, target_key(target)).await? {
-            Ok(head) => Some(head.etag),
-            Err(error) if error.code == DELETE_MARKER => None,
-            Err(error) => return Ok(Err(error)),
-        };
-        if pile.top.as_ref().is_none_or(|top| top.etag != found) {
-            return Ok(Err(changed()));
+        let (ctx, key) = (self.ctx, &self.entry.key);
+        let asked = Asked::from(Operation::DeleteObject).after_a_look();
+        for _ in 0..MARKER_LOOKS_MAX {
+            let permit = self.permit(asked).await?;
+            let ask = Ask {
+                customer_key: target_key(target),
+                ..Ask::default()
+            };
+            let look = ctx.s3.head(self.object(None), ask);
+            let found = match self.observed(Operation::HeadObject, look).await {
+                Ok(head) => Some(head.etag),
+                Err(error) if error.code == DELETE_MARKER => None,
+                Err(error) => {
+                    permit.answered(key, Answered::of::<()>(&Err(error)));
+                    // What is the matter with the store, or with this object, is waited for, or told, as with any look.
+                    match self.head(None, target_key(target)).await? {
+                        Err(error) if error.code != DELETE_MARKER => return Ok(Err(error)),
+                        Ok(_) | Err(_) => continue,
+                    }
+                }
+            };
+            if pile.top.as_ref().is_none_or(|top| top.etag != found) {
+                permit.answered(key, Answered::Taken);
+                return Ok(Err(changed()));
+            }
+            if !ctx.leader.is_proven() {
+                permit.answered(key, Answered::Taken);
+                continue;
+            }
+            let request = ctx.s3.put_delete_marker(&ctx.bucket.name, key);
+            let answer = self.observed(asked.operation, request).await;
+            permit.answered(key, Answered::of(&answer));
+            return Ok(answer.map(|version_id| version_id.unwrap_or(NULL_VERSION.to_owned())));
         }
-        let (bucket, key) = (&self.ctx.bucket.name, &self.entry.key);
-        let request = self.ctx.s3.put_delete_marker(bucket, key);
-        let answer = self.observed(Operation::DeleteObject, request).await;
-        Ok(answer.map(|version_id| version_id.unwrap_or(NULL_VERSION.to_owned())))
+        let message = format!("{MARKER_LOOKS_MAX} looks before a delete marker had no answer");
+        Ok(Err(S3Error::no_answer(Operation::HeadObject, message)))
     }
 
     /// Lists the key, and finds the copies: those that are known by their ids, and those that mirror what they would be copies of.

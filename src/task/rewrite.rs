@@ -1,5 +1,6 @@
 //! The rewrite by one request: UpdateObjectEncryption, or CopyObject onto itself.
 
+use super::asked::Asked;
 use super::{Look, Stop, Task};
 use crate::encryption::{CustomerKey, Encryption, Target};
 use crate::event::Operation;
@@ -34,15 +35,13 @@ impl<'a> Task<'_, 'a> {
         let is_named = self.entry.version_id.is_some() || !look.is_current;
         let version_id = look.head.version_id.as_deref().filter(|_| is_named);
         loop {
-            self.permit().await?;
             let object = self.object(version_id);
             let request = ctx
                 .s3
                 .update_encryption(object, arn, kms.bucket_key.unwrap_or(true));
-            let error = match self
-                .observed(Operation::UpdateObjectEncryption, request)
-                .await
-            {
+            let asked = Asked::from(Operation::UpdateObjectEncryption);
+            let asked = asked.with_keys(&look.head.encryption, target);
+            let error = match self.send(asked, request).await? {
                 Ok(()) => break,
                 Err(error) => error,
             };
@@ -98,7 +97,6 @@ impl<'a> Task<'_, 'a> {
             _ => SourceCondition::Etag,
         };
         loop {
-            self.permit().await?;
             let copy = Copy {
                 object: self.object(None),
                 head: &look.head,
@@ -109,10 +107,8 @@ impl<'a> Task<'_, 'a> {
                 source,
                 destination: Destination::Etag(&look.head.etag),
             };
-            let error = match self
-                .observed(Operation::CopyObject, ctx.s3.copy_in_place(copy))
-                .await
-            {
+            let asked = self.asked_to_copy(look, target);
+            let error = match self.send(asked, ctx.s3.copy_in_place(copy)).await? {
                 Ok(written) => return self.check(target, written).await.map(Some),
                 Err(error) => error,
             };
@@ -124,6 +120,13 @@ impl<'a> Task<'_, 'a> {
                 Next::Look => return Ok(None),
             }
         }
+    }
+
+    /// What a copy by one request takes of the budgets.
+    pub(super) fn asked_to_copy(&self, look: &Look<'_>, target: &Target) -> Asked {
+        Asked::from(Operation::CopyObject)
+            .moving(look.head.size)
+            .with_keys(&look.head.encryption, target)
     }
 
     /// Judges a rewrite's error, and waits where there is another attempt.

@@ -180,7 +180,7 @@ impl<'a> Task<'_, 'a> {
         };
         let object = self.version_of(look);
         let asked = || self.ctx.s3.head(object, ask);
-        let head = self.ask(Operation::HeadObject, asked).await?;
+        let head = self.ask(self.asked_to_head(true), asked).await?;
         Ok(head.map(|head| head.checksums).unwrap_or_default())
     }
 
@@ -191,23 +191,20 @@ impl<'a> Task<'_, 'a> {
             return Ok(*digest);
         }
         let object = self.version_of(look);
-        let asked = || {
-            let etag = Some(look.head.etag.as_str());
-            self.ctx.s3.read(object, look.key, etag)
-        };
-        let back = self.ask(Operation::GetObject, asked).await?;
-        let digest = back.map_err(|error| Stop::Row(error.to_failure()))?.sha256;
+        let digest = self.read(object, look.key, &look.head).await?.sha256;
         read.insert(id, digest);
         Ok(digest)
     }
 
     /// Deletes one version for good.
     pub(super) async fn delete_version(&self, version_id: &str) -> Result<(), Stop> {
-        // Also while the run drains: what is deleted was proven just now.
-        self.ctx.limiter.write(async || self.leads().await).await?;
         let object = self.object(Some(version_id));
         let asked = || self.ctx.s3.delete_version(object);
-        match self.ask(Operation::DeleteObject, asked).await? {
+        // Also while the run drains: what is deleted was proven just now.
+        let had_to = self.must_finish.replace(true);
+        let deleted = self.ask(Operation::DeleteObject, asked).await;
+        self.must_finish.set(had_to);
+        match deleted? {
             Ok(()) => Ok(()),
             Err(error) => {
                 let mut failure = error.to_failure();

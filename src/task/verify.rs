@@ -2,14 +2,15 @@
 
 use rand::RngExt as _;
 
+use super::asked::Asked;
 use super::rewrite::target_key;
 use super::{Look, Stop, Task};
 use crate::closure::{self, Evidence};
 use crate::encryption::{CustomerKey, Target};
 use crate::event::Operation;
-use crate::object::ObjectRef;
+use crate::object::{ObjectHead, ObjectRef};
 use crate::outcome::Failure;
-use crate::s3::Written;
+use crate::s3::{ReadBack, Written};
 use crate::s3_error::S3Error;
 
 /// How much is checked of each rewrite beyond its answer, which is always held against the target.
@@ -120,10 +121,27 @@ impl<'a> Task<'_, 'a> {
         }))
     }
 
+    /// Reads an object, at the pace of the bytes that may be read.
+    pub(super) async fn read(
+        &self,
+        object: ObjectRef<'_>,
+        key: Option<&CustomerKey>,
+        head: &ObjectHead,
+    ) -> Result<ReadBack, Stop> {
+        let ctx = self.ctx;
+        let request = || {
+            let pace = async |bytes| ctx.limiter.more(bytes).await;
+            ctx.s3.read(object, key, Some(&head.etag), pace)
+        };
+        let asked = Asked::from(Operation::GetObject).reading(&head.encryption);
+        let read = self.ask(asked, request).await?;
+        read.map_err(|error| Stop::Row(error.to_failure()))
+    }
+
     async fn seen(
         &self,
         object: ObjectRef<'_>,
-        head: crate::object::ObjectHead,
+        head: ObjectHead,
         key: Option<&CustomerKey>,
     ) -> Result<Evidence, Stop> {
         let mut evidence = Evidence::of(head);
@@ -140,9 +158,7 @@ impl<'a> Task<'_, 'a> {
         }
         // What is archived can't be read; its encryption alone is changed, where it is.
         if !evidence.head.archived {
-            let asked = || self.ctx.s3.read(object, key, Some(&etag));
-            let read = self.ask(Operation::GetObject, asked).await?;
-            let read = read.map_err(|error| Stop::Row(error.to_failure()))?;
+            let read = self.read(object, key, &evidence.head).await?;
             evidence.sha256 = Some(read.sha256);
         }
         Ok(evidence)

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::asked::Asked;
 use super::{Stop, Task, Unsettled};
 use crate::event::{Event, Operation, ResponseClass};
+use crate::limiter::{Answered, Need};
 use crate::retry::{self, Attempts, Verdict};
 use crate::s3_error::S3Error;
 use crate::stall;
@@ -14,20 +16,20 @@ impl Task<'_, '_> {
     /// A question with its retries; the inner error is a refusal by the store, of this object and not of everything.
     pub(super) async fn ask<T, F>(
         &self,
-        operation: Operation,
+        asked: impl Into<Asked>,
         request: impl Fn() -> F,
     ) -> Result<Result<T, S3Error>, Stop>
     where
         F: Future<Output = Result<T, S3Error>>,
     {
-        let mut attempts = Attempts::default();
+        let (asked, mut attempts) = (asked.into(), Attempts::default());
         loop {
-            let refused = match self.answer(operation, &request, &mut attempts).await? {
+            let refused = match self.answer(asked, &request, &mut attempts).await? {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(refused) => refused,
             };
-            let may_be_everything =
-                operation == Operation::HeadObject && matches!(refused.http_status, 400 | 403);
+            let may_be_everything = asked.operation == Operation::HeadObject
+                && matches!(refused.http_status, 400 | 403);
             if !may_be_everything || !self.was_everything(&mut attempts).await? {
                 return Ok(Err(refused));
             }
@@ -37,7 +39,7 @@ impl Task<'_, '_> {
     /// The same; a HEAD's refusal may still be one of everything.
     pub(super) async fn answer<T, F>(
         &self,
-        operation: Operation,
+        asked: Asked,
         request: impl Fn() -> F,
         attempts: &mut Attempts,
     ) -> Result<Result<T, S3Error>, Stop>
@@ -45,7 +47,7 @@ impl Task<'_, '_> {
         F: Future<Output = Result<T, S3Error>>,
     {
         loop {
-            let error = match self.observed(operation, request()).await {
+            let error = match self.send(asked, request()).await? {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(error) => error,
             };
@@ -53,8 +55,25 @@ impl Task<'_, '_> {
             if verdict == Verdict::FailRow {
                 return Ok(Err(error));
             }
-            self.pause(operation, attempts, &verdict, &error).await?;
+            self.pause(asked.operation, attempts, &verdict, &error)
+                .await?;
         }
+    }
+
+    /// Sends a request once it may be, and tells of it and of its answer.
+    ///
+    /// # Errors
+    /// It was not sent: the run drains, or this runner is not the one any more.
+    pub(super) async fn send<T>(
+        &self,
+        asked: impl Into<Asked>,
+        request: impl Future<Output = Result<T, S3Error>>,
+    ) -> Result<Result<T, S3Error>, Stop> {
+        let asked = asked.into();
+        let permit = self.permit(asked).await?;
+        let answer = self.observed(asked.operation, request).await;
+        permit.answered(&self.entry.key, Answered::of(&answer));
+        Ok(answer)
     }
 
     /// Whether what was refused without a code would have been refused whatever it was; then that has been waited for.
@@ -75,17 +94,20 @@ impl Task<'_, '_> {
     /// Asks the bucket something small. Whoever comes while the question is on its way shares the next one: an answer counts
     /// only for refusals that came before it was asked.
     async fn diagnose(&self) -> Result<(), S3Error> {
+        let ctx = self.ctx;
         let refused_at = Instant::now();
-        let learnt = &self.ctx.learnt;
+        let learnt = &ctx.learnt;
         let mut last = learnt.diagnosis.lock().await;
         if let Some((asked_at, answer)) = &*last
             && *asked_at >= refused_at
         {
             return answer.clone();
         }
+        let permit = ctx.limiter.permit(Need::ABOUT_THE_BUCKET).await;
         let asked_at = Instant::now();
-        let answer = self.ctx.s3.diagnose(&self.ctx.bucket.name).await;
-        self.ctx.stall.heard(asked_at, &answer);
+        let answer = ctx.s3.diagnose(&ctx.bucket.name).await;
+        permit.answered("", Answered::of(&answer));
+        ctx.stall.heard(asked_at, &answer);
         learnt.diagnosed.set(Some(asked_at));
         *last = Some((asked_at, answer.clone()));
         answer
@@ -199,8 +221,8 @@ impl Task<'_, '_> {
             return Err(self.stood_still_too_often(error).await);
         };
         self.ctx.stall.begin(stall::why(error));
-        let mut outcome = Ok(());
-        self.unless_drained(async { outcome = self.ask_until_it_is_over(error).await })
+        let outcome = self
+            .unless_drained(self.ask_until_it_is_over(error))
             .await?;
         outcome.map_err(|error| Stop::Unsettled(Unsettled::Fault(error)))?;
         self.unless_drained(tokio::time::sleep(wait)).await
@@ -219,6 +241,7 @@ impl Task<'_, '_> {
             };
             let asked = async {
                 tokio::time::sleep(pause).await;
+                let _permit = ctx.limiter.permit(Need::ABOUT_THE_BUCKET).await;
                 let sent = Instant::now();
                 let question = ctx.s3.diagnose(&ctx.bucket.name);
                 if let Ok(answer) = tokio::time::timeout(stall.left(), question).await

@@ -13,7 +13,7 @@ use reseal::encryption::{CustomerKey, Encryption, Mode, Target};
 use reseal::object::{ChecksumKind, Grant, Grantee, Lock, ObjectHead, Retention};
 use reseal::s3::{
     Ask, Carry, Complete, Copy, CopyPart, Create, Destination, Directive, Part, Put, S3,
-    SourceCondition,
+    SourceCondition, unpaced,
 };
 use reseal::s3_error::{DELETE_MARKER, S3Error};
 use sha2::{Digest as _, Sha256};
@@ -239,10 +239,13 @@ async fn versions_are_listed_marked_updated_and_removed() {
         ..before
     };
     assert_eq!(after, expected);
-    let read = s3.read(null, None, Some(&after.etag)).await.expect("bytes");
+    let read = s3
+        .read(null, None, Some(&after.etag), unpaced)
+        .await
+        .expect("bytes");
     assert_eq!((read.sha256, read.size), (sha256(b"some bytes"), 10));
     assert_eq!(
-        code(s3.read(null, None, Some("\"0\"")).await),
+        code(s3.read(null, None, Some("\"0\""), unpaced).await),
         "PreconditionFailed"
     );
 
@@ -384,7 +387,7 @@ async fn a_copy_in_parts_brings_everything_along() {
         let of_parts = value.is_some_and(|value| value.ends_with("-3"));
         assert_eq!(of_parts, checksum == ("SHA256", ChecksumKind::Composite));
         let read = s3
-            .read(object(key), customer_key, None)
+            .read(object(key), customer_key, None, unpaced)
             .await
             .expect("bytes");
         assert_eq!((read.sha256, read.size), (sha256(&body), body.len() as u64));

@@ -12,14 +12,14 @@ mod parts;
 mod source;
 mod uploads;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
 
 pub(super) use uploads::Uploads;
 
+use super::asked::Asked;
 use super::rewrite::{Next, target_key};
 use super::verify::Proof;
 use super::{Look, Stop, Task};
@@ -39,8 +39,6 @@ use uploads::Upload;
 /// What the tasks of a job share about copies in parts.
 #[derive(Debug, Default)]
 pub(super) struct InParts {
-    /// Permits for requests about parts, of all tasks together.
-    in_flight: OnceCell<Semaphore>,
     /// Algorithms of checksums that the store has refused to make: as many as there are algorithms.
     refused: RefCell<BTreeSet<String>>,
 }
@@ -88,6 +86,11 @@ impl<'r, 'a> Rewrite<'r, 'a> {
             before: source.checksums,
             sent: fingerprint(look, carry),
         }
+    }
+
+    /// What one of its requests takes of the budgets.
+    fn asked(&self, operation: Operation) -> Asked {
+        Asked::from(operation).with_keys(&self.look.head.encryption, self.target)
     }
 
     /// Whether a part that an upload has already is one of these.
@@ -177,7 +180,6 @@ impl<'a> Task<'_, 'a> {
             checksum = None;
         }
         loop {
-            self.permit().await?;
             let create = Create {
                 object: self.object(None),
                 head: &look.head,
@@ -187,7 +189,7 @@ impl<'a> Task<'_, 'a> {
             };
             let request = ctx.s3.create_upload(create);
             let operation = Operation::CreateMultipartUpload;
-            let error = match self.observed(operation, request).await {
+            let error = match self.send(rewrite.asked(operation), request).await? {
                 Ok(upload) => {
                     if checksum.is_none() {
                         refused.borrow_mut().insert(algorithm.clone());
@@ -238,7 +240,6 @@ impl<'a> Task<'_, 'a> {
         let summed = |part: &Part| part.checksums.values.contains_key(algorithm);
         let checksum = parts.iter().all(summed).then_some(*kind);
         loop {
-            self.permit().await?;
             let complete = Complete {
                 object: self.object(None),
                 upload_id,
@@ -250,7 +251,7 @@ impl<'a> Task<'_, 'a> {
             };
             let request = ctx.s3.complete_upload(complete);
             let operation = Operation::CompleteMultipartUpload;
-            let error = match self.observed(operation, request).await {
+            let error = match self.send(rewrite.asked(operation), request).await? {
                 Ok(written) => {
                     self.uploads.forget(upload_id);
                     return self.check(rewrite.target, written).await.map(Some);
@@ -315,7 +316,8 @@ impl<'a> Task<'_, 'a> {
         };
         let object = self.object(written.version_id.as_deref());
         let request = || self.ctx.s3.head(object, ask);
-        let answer = self.ask(Operation::HeadObject, request).await?.ok();
+        let asked = self.asked_to_head(ask.checksums);
+        let answer = self.ask(asked, request).await?.ok();
         Ok(answer
             .filter(|head| written.etag.as_ref() == Some(&head.etag))
             .map(|head| head.checksums))

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 
 use futures::stream::{self, StreamExt as _};
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::Rewrite;
 use crate::event::Operation;
+use crate::limiter::Answered;
 use crate::retry::{self, Attempts, Verdict};
 use crate::s3::{CopyPart, Part};
 use crate::s3_error::S3Error;
 use crate::task::{Stop, Task, Unsettled};
 
-/// Most requests about the parts of one object in flight; those of all objects together have a bound of their own.
+/// Most requests about the parts of one object in flight; those of all objects together have the bound of all requests.
 pub(super) const PARTS_PER_OBJECT_MAX: usize = 32;
 
 /// Why a part is not copied.
@@ -83,12 +84,8 @@ impl<'a> Task<'_, 'a> {
         let bytes = rewrite.layout.part(number);
         let mut attempts = Attempts::default();
         loop {
-            let permit = unless_halted(halt, async {
-                let permit = self.part_permit().await;
-                self.permit().await?;
-                Ok(permit)
-            });
-            let permit = permit.await?;
+            let asked = rewrite.asked(operation).moving(bytes.end - bytes.start);
+            let permit = unless_halted(halt, self.permit(asked)).await?;
             let part = CopyPart {
                 object: self.version_of(look),
                 upload_id,
@@ -100,7 +97,7 @@ impl<'a> Task<'_, 'a> {
                 target: rewrite.target,
             };
             let answer = self.observed(operation, ctx.s3.copy_part(part)).await;
-            drop(permit);
+            permit.answered(&self.entry.key, Answered::of(&answer));
             let error = match answer {
                 Ok(part) => return Ok(part),
                 Err(error) => error,
@@ -112,13 +109,6 @@ impl<'a> Task<'_, 'a> {
             let pause = self.pause(operation, &mut attempts, &verdict, &error);
             unless_halted(halt, pause).await?;
         }
-    }
-
-    /// The right to have one more request about a part on the wire.
-    pub(super) async fn part_permit(&self) -> SemaphorePermit<'_> {
-        let permits = || Semaphore::new(self.ctx.settings.parts_in_flight.max(1));
-        let in_flight = self.ctx.learnt.in_parts.in_flight.get_or_init(permits);
-        in_flight.acquire().await.expect("it is never closed")
     }
 }
 

@@ -6,7 +6,6 @@
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::parts::PARTS_PER_OBJECT_MAX;
-use crate::event::Operation;
 use crate::object::{ChecksumKind, Checksums, ObjectHead};
 use crate::plan::{Layout, PARTS_MAX};
 use crate::s3::Ask;
@@ -75,10 +74,7 @@ impl Task<'_, '_> {
             return Ok(None);
         }
         let sizes: Vec<_> = stream::iter(2..=count)
-            .map(async |number| {
-                let _permit = self.part_permit().await;
-                self.ask_source(look, false, Some(number)).await
-            })
+            .map(|number| self.ask_source(look, false, Some(number)))
             .buffered(PARTS_PER_OBJECT_MAX)
             .map_ok(|head| head.map(|head| head.size))
             .try_collect()
@@ -101,7 +97,7 @@ impl Task<'_, '_> {
         };
         let object = self.version_of(look);
         let request = || self.ctx.s3.head(object, ask);
-        let answer = self.ask(Operation::HeadObject, request).await?;
+        let answer = self.ask(self.asked_to_head(checksums), request).await?;
         Ok(answer.ok().filter(|head| head.etag == look.head.etag))
     }
 }

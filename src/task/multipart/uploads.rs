@@ -204,9 +204,8 @@ impl<'a> Task<'_, 'a> {
         let (ctx, operation) = (self.ctx, Operation::AbortMultipartUpload);
         let mut attempts = Attempts::default();
         loop {
-            self.permit().await?;
             let request = ctx.s3.abort_upload(self.object(None), upload_id);
-            let error = match self.observed(operation, request).await {
+            let error = match self.send(operation, request).await? {
                 Ok(()) => return Ok(None),
                 Err(error) => error,
             };

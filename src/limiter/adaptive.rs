@@ -1,0 +1,373 @@
+//! A rate that nobody has set: found by being told that it was too high.
+//!
+//! At first it doubles with every round trip, until the store objects. From then on: *multiplicative decrease*, by the share of the
+//! answers that objected, and growth that is slow around the rate at which the store last objected and fast far below and above it.
+//! So a store of a fixed capacity is used almost whole and objects seldom, and one whose capacity rises is found out within seconds.
+//!
+//! Only answers to what was sent after the last decision count for the next: a decrease needs a round trip to show.
+//!
+//! Source: the shape of the growth is that of CUBIC (RFC 9438), scaled to the rate.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::budget::Budget;
+
+/// The rate at which a run begins that nobody has throttled yet.
+const FIRST_RATE: f64 = 500.0;
+/// The lowest rate: who asks for less can't find out that there is more.
+const LOWEST_RATE: f64 = 1.0;
+/// How fast the rate doubles at first, and after everything was refused, at the most: once in a round trip, and not faster than this.
+const DOUBLE_IN: Duration = Duration::from_millis(50);
+/// How fast it doubles again after most was refused.
+const DOUBLE_AGAIN_IN: Duration = Duration::from_millis(100);
+/// How long it stays down before that.
+const STAY_DOWN: Duration = Duration::from_millis(500);
+/// And how far down it goes at most, as a divisor of where it shall come back to.
+const DOWN_DIVISOR: f64 = 64.0;
+/// From which part of it on it is learnt that it can't, as a divisor.
+const LEARNS_DIVISOR: f64 = 8.0;
+
+/// Answers that a decision needs, or so much time.
+const ANSWERS_MIN: u32 = 20;
+/// The time that answers are counted together, at most.
+const WINDOW: Duration = Duration::from_millis(200);
+/// Where more than this share was refused, the capacity is anybody's guess.
+const MOST: f64 = 0.5;
+
+/// What is left below the capacity that a decision has found.
+const BELOW: f64 = 0.96;
+/// How far above the last capacity the rate is so many seconds after it has come back there: this, times their cube.
+const STEEPNESS: f64 = 0.02;
+/// A rate that is not used does not grow beyond this multiple of what is used.
+const UNUSED_MAX: f64 = 2.0;
+/// A rate of which such a share is used is what is used.
+const NEARLY: f64 = 0.8;
+/// What is used is the average of the last so much time,
+const USED_OVER: Duration = Duration::from_millis(250);
+/// or of the longer time, up to a second, in which so many units go through.
+const USED_UNITS: f64 = 5.0;
+
+/// What an answer says about the rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The request was taken.
+    Taken,
+    /// There were too many; and how long the store wants to be left alone, where it says.
+    TooMany(Option<Duration>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    /// Nobody has objected, and nothing is held back.
+    Open,
+    /// Nobody has objected.
+    Doubling,
+    /// Most was refused: down until then, and then up again to that rate.
+    Down { until: Duration, to: f64 },
+    /// Around the rate at which the store objected, since then.
+    Around { capacity: f64, since: Duration },
+}
+
+/// A rate that adapts.
+#[derive(Debug)]
+pub(super) struct Adaptive {
+    phase: Phase,
+    budget: Budget,
+    rate: f64,
+    /// When the rate was last brought up to date.
+    at: Duration,
+    /// When the last decision was made: what was sent before does not count any more.
+    decided: Duration,
+    window_began: Duration,
+    taken: u32,
+    refused: u32,
+    /// Units that were taken in each of the last seconds' parts.
+    used: Recent,
+    accepted: Recent,
+    round_trip: Duration,
+    /// When the store last objected.
+    objected: Option<Duration>,
+    /// Until then, the store wants to be left alone.
+    alone_until: Duration,
+}
+
+impl Adaptive {
+    /// Begins slowly.
+    pub(super) fn careful() -> Self {
+        Self::new(Phase::Doubling, FIRST_RATE)
+    }
+
+    /// Begins without holding anything back.
+    pub(super) fn open() -> Self {
+        Self::new(Phase::Open, f64::INFINITY)
+    }
+
+    /// Begins around a capacity that is known.
+    pub(super) fn around(capacity: f64, now: Duration) -> Self {
+        let capacity = capacity.max(LOWEST_RATE);
+        let phase = Phase::Around {
+            capacity,
+            since: now,
+        };
+        let mut found = Self::new(phase, capacity * BELOW);
+        (found.at, found.decided, found.window_began) = (now, now, now);
+        found.objected = Some(now);
+        found
+    }
+
+    fn new(phase: Phase, rate: f64) -> Self {
+        Self {
+            phase,
+            budget: Budget::found(rate.min(f64::MAX)),
+            rate,
+            at: Duration::ZERO,
+            decided: Duration::ZERO,
+            window_began: Duration::ZERO,
+            taken: 0,
+            refused: 0,
+            used: Recent::default(),
+            accepted: Recent::default(),
+            round_trip: Duration::ZERO,
+            objected: None,
+            alone_until: Duration::ZERO,
+        }
+    }
+
+    /// Units a second that go through now.
+    pub(super) fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Whether nobody has objected yet.
+    pub(super) fn is_doubling(&self) -> bool {
+        self.phase == Phase::Doubling
+    }
+
+    /// When the store last objected.
+    pub(super) fn objected(&self) -> Option<Duration> {
+        self.objected
+    }
+
+    /// How long until `units` may be taken.
+    pub(super) fn wait(&mut self, units: u64, now: Duration) -> Duration {
+        let alone = self.alone_until.saturating_sub(now);
+        if self.phase == Phase::Open {
+            return alone;
+        }
+        self.grow(now);
+        self.budget.wait(units, now).max(alone)
+    }
+
+    /// Takes units.
+    pub(super) fn take(&mut self, units: u64, now: Duration) {
+        self.used.add(units, now);
+        if self.phase != Phase::Open {
+            self.budget.take(units, now);
+        }
+    }
+
+    /// Gives units back that were not used.
+    pub(super) fn give_back(&mut self, units: u64) {
+        self.budget.give_back(units);
+    }
+
+    /// Units that were taken in a second, on average over a time in which there are some.
+    pub(super) fn used(&self, now: Duration) -> f64 {
+        let some = Duration::from_secs_f64(USED_UNITS / self.rate.clamp(USED_UNITS, f64::MAX));
+        self.used.per_second(USED_OVER.max(some), now)
+    }
+
+    /// The same of a round trip.
+    fn lately(&self, now: Duration) -> f64 {
+        self.used.per_second(DOUBLE_IN.max(self.round_trip), now)
+    }
+
+    /// Hears what became of `units` that were sent at `sent`.
+    pub(super) fn hear(&mut self, answer: Answer, units: u64, sent: Duration, now: Duration) {
+        match answer {
+            Answer::Taken => {
+                self.accepted.add(units, now);
+                let took = now.saturating_sub(sent);
+                self.round_trip = match self.round_trip {
+                    Duration::ZERO => took,
+                    known => (known * 7 + took) / 8,
+                };
+            }
+            Answer::TooMany(alone) => {
+                self.objected = Some(now);
+                if let Some(alone) = alone {
+                    self.alone_until = self.alone_until.max(now + alone);
+                }
+            }
+        }
+        if sent < self.decided {
+            return;
+        }
+        match answer {
+            Answer::Taken => self.taken += 1,
+            Answer::TooMany(_) => self.refused += 1,
+        }
+        let age = now.saturating_sub(self.window_began);
+        let is_enough = self.taken + self.refused >= ANSWERS_MIN || age >= WINDOW;
+        if self.refused > 0 && is_enough {
+            self.decide(now);
+        } else if age >= WINDOW && is_enough {
+            self.count_anew(now);
+        }
+    }
+
+    /// The store has objected to something else: the rate is again what it was.
+    pub(super) fn restore(&mut self, rate: f64, now: Duration) {
+        self.phase = Phase::Doubling;
+        self.rate = rate.max(self.rate);
+        self.budget.set(self.rate, now);
+        (self.at, self.decided) = (now, now);
+        self.count_anew(now);
+    }
+
+    fn count_anew(&mut self, now: Duration) {
+        (self.taken, self.refused, self.window_began) = (0, 0, now);
+    }
+
+    /// The store has objected to a part of what it was sent.
+    fn decide(&mut self, now: Duration) {
+        let share = f64::from(self.taken) / f64::from(self.taken + self.refused);
+        // A longer time would be the average of a rate that has changed meanwhile; a shorter one falters.
+        let lately = self.lately(now);
+        let used = match lately >= self.rate * NEARLY {
+            true => self.rate,
+            false => lately.max(self.used(now)).clamp(LOWEST_RATE, self.rate),
+        };
+        let capacity = (used * share).max(LOWEST_RATE);
+        let is_far_below = matches!(self.phase, Phase::Down { to, .. } if capacity < to / 2.0);
+        if share >= MOST && !is_far_below {
+            self.phase = Phase::Around {
+                capacity,
+                since: now,
+            };
+            self.rate = capacity * BELOW;
+        } else {
+            let accepted = self.accepted.of_the_last_second(now);
+            let to = match self.phase {
+                // From so far down nothing is learnt of where it shall come back to.
+                Phase::Down { to, .. } if used < to / LEARNS_DIVISOR => to,
+                Phase::Down { to, .. } => to / 2.0,
+                Phase::Open | Phase::Doubling | Phase::Around { .. } => accepted,
+            };
+            let to = to.max(capacity);
+            self.phase = Phase::Down {
+                until: now + STAY_DOWN,
+                to,
+            };
+            self.rate = (capacity * BELOW).max(to / DOWN_DIVISOR).max(LOWEST_RATE);
+        }
+        self.budget.set(self.rate, now);
+        (self.at, self.decided) = (now, now);
+        self.count_anew(now);
+    }
+
+    fn grow(&mut self, now: Duration) {
+        let since = now.saturating_sub(self.at);
+        // Now and then is enough.
+        if since < Duration::from_millis(1) {
+            return;
+        }
+        self.at = now;
+        let used = self.used(now).max(self.lately(now));
+        let most = (used * UNUSED_MAX).max(self.rate);
+        let rate = match self.phase {
+            Phase::Open => return,
+            Phase::Doubling => {
+                let double_in = DOUBLE_IN.max(self.round_trip);
+                doubled(self.rate, since, double_in).min(most.max(FIRST_RATE))
+            }
+            Phase::Down { until, to } => {
+                if now < until {
+                    return;
+                }
+                let rate = doubled(
+                    self.rate,
+                    since.min(now - until),
+                    DOUBLE_AGAIN_IN.max(self.round_trip),
+                );
+                if rate >= to * BELOW {
+                    self.phase = Phase::Around {
+                        capacity: to,
+                        since: now,
+                    };
+                }
+                rate.min(to * BELOW).max(self.rate)
+            }
+            Phase::Around { capacity, since } => {
+                let back_after = ((1.0 - BELOW) / STEEPNESS).cbrt();
+                let beyond = now.saturating_sub(since).as_secs_f64() - back_after;
+                (capacity * (1.0 + STEEPNESS * beyond.powi(3))).min(most.max(capacity))
+            }
+        };
+        if rate != self.rate {
+            self.rate = rate;
+            self.budget.set(rate, now);
+        }
+    }
+}
+
+fn doubled(rate: f64, since: Duration, double_in: Duration) -> f64 {
+    rate * (since.as_secs_f64() / double_in.as_secs_f64())
+        .min(8.0)
+        .exp2()
+}
+
+/// Units of the last second, by tenths of a tenth of it.
+#[derive(Debug, Default)]
+struct Recent(VecDeque<(u64, u64)>);
+
+impl Recent {
+    /// Slots of so many milliseconds.
+    const SLOT_MS: u64 = 10;
+    /// So many slots are kept.
+    const SLOTS: u64 = 100;
+
+    fn slot(now: Duration) -> u64 {
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX) / Self::SLOT_MS
+    }
+
+    fn add(&mut self, units: u64, now: Duration) {
+        let slot = Self::slot(now);
+        match self.0.back_mut() {
+            Some((at, sum)) if *at >= slot => *sum += units,
+            _ => self.0.push_back((slot, units)),
+        }
+        while self
+            .0
+            .front()
+            .is_some_and(|(at, _)| at + Self::SLOTS < slot)
+        {
+            self.0.pop_front();
+        }
+    }
+
+    /// What there was in the last second.
+    fn of_the_last_second(&self, now: Duration) -> f64 {
+        let first = Self::slot(now).saturating_sub(Self::SLOTS);
+        let recent = self.0.iter().filter(|(at, _)| *at > first);
+        recent.map(|(_, sum)| sum).sum::<u64>() as f64
+    }
+
+    /// The average of the last `over`, at most a second; of what there is, at the beginning.
+    fn per_second(&self, over: Duration, now: Duration) -> f64 {
+        let slots = (Self::slot(over)).clamp(1, Self::SLOTS);
+        let first = Self::slot(now).saturating_sub(slots);
+        let sum: u64 = self
+            .0
+            .iter()
+            .filter(|(at, _)| *at > first)
+            .map(|(_, sum)| sum)
+            .sum();
+        let began = self.0.front().map_or(0, |(at, _)| *at);
+        let had = (Self::slot(now) + 1)
+            .saturating_sub(began.max(first + 1))
+            .clamp(1, slots);
+        sum as f64 * 1_000.0 / (had * Self::SLOT_MS) as f64
+    }
+}
