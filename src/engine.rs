@@ -276,7 +276,10 @@ impl<'c> Engine<'c> {
                     self.synced(progress.sequence);
                     self.tell_stall(progress.stalled.as_deref());
                     if let Some(error) = progress.failed {
-                        return Err(EngineError::State(error));
+                        return match self.end {
+                            Some(End::Interrupted) if error.is_passing() => Ok(self.give_up(tasks.len())),
+                            _ => Err(EngineError::State(error)),
+                        };
                     }
                 }
                 Some(note) = notes.recv() => self.note(note),

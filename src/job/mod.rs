@@ -228,11 +228,17 @@ impl Run<'_> {
             // What is not there by then was not told either.
             () = shutdown::over(shutdown) => Ok(()),
         };
-        match end {
-            Ok(end) => closed.map(|()| end).map_err(Error::from),
-            Err(EngineError::Feed(error)) => Err(error),
-            Err(EngineError::State(error)) => Err(StateError::clone(&error).into()),
-            Err(gone @ EngineError::JournalGone) => {
+        match (end, closed) {
+            // What is not durable was not told, and is looked at first by the next run: an interruption is one all the same.
+            (Ok(End::Interrupted), Err(error)) if error.is_passing() => {
+                let message = format!("the last outcomes could not be recorded: {error}");
+                (self.emit)(Event::Warning { message: &message });
+                Ok(End::Interrupted)
+            }
+            (Ok(end), closed) => closed.map(|()| end).map_err(Error::from),
+            (Err(EngineError::Feed(error)), _) => Err(error),
+            (Err(EngineError::State(error)), _) => Err(StateError::clone(&error).into()),
+            (Err(gone @ EngineError::JournalGone), _) => {
                 Err(Error::new(Exit::Internal, gone.to_string()))
             }
         }

@@ -191,6 +191,7 @@ pub async fn run(ctx: &Context<'_>, entry: &ManifestEntry, start: Start<'_>) -> 
         place: None,
         must_finish: Cell::new(false),
         wrote: Cell::new(false),
+        dated: false,
         before: None,
         checkpoints: start.checkpoints,
         uploads: Uploads::of(start.checkpoints),
@@ -231,6 +232,8 @@ struct Task<'c, 'a> {
     place: Option<SemaphorePermit<'c>>,
     /// Somebody's old version is current until this row is through: no drain stops it.
     must_finish: Cell<bool>,
+    /// A copy was pinned by the date of what it copies.
+    dated: bool,
     /// A change was sent: what is asked after it is asked also while the run drains.
     wrote: Cell<bool>,
     /// What was there before the last attempt, as far as it is to be proven.

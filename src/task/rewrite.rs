@@ -92,8 +92,13 @@ impl<'a> Task<'_, 'a> {
         let ctx = self.ctx;
         // A copy onto itself may keep the ETag and change metadata or class: where nobody has looked, the date tells. S3 takes
         // a date beside an ETag for no condition at all, so it stands alone; the destination has the ETag.
+        // Where a copy of before may still be on its way, which may keep the ETag too, the date is asked for once: a store may have
+        // its own opinion of dates.
+        let may_be_late = self.started != Started::Not
+            && ctx.profile.destination_condition
+            && !std::mem::replace(&mut self.dated, true);
         let source = match look.head.last_modified {
-            Some(at) if look.is_unseen => SourceCondition::UnmodifiedSince(at),
+            Some(at) if look.is_unseen || may_be_late => SourceCondition::UnmodifiedSince(at),
             _ => SourceCondition::Etag,
         };
         loop {
