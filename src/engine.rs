@@ -10,13 +10,14 @@
 //! Rows of a key prefix for whose own budget many wait already are set aside, so that they don't keep the others waiting.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{Event, Limit};
 use crate::journal::{PENDING_RECORDS_MAX, Record, Replay, StateError, WINDOW_ROWS_MAX, Writer};
 use crate::limiter::Crowd;
 use crate::object::ManifestEntry;
@@ -29,6 +30,8 @@ use crate::task::{self, Context, Ended, Note, Start, Unsettled};
 const RESERVE_ROWS: u64 = 8_192;
 /// Rows that are set aside at most. With so many, the others wait too.
 const ASIDE_ROWS_MAX: usize = 16_384;
+/// Between two records of what holds the job, at least.
+const LIMIT_RECORDED_EVERY: Duration = Duration::from_secs(5);
 /// Settled rows before the failure threshold is applied. Source: S3 User Guide, "Tracking job status and completion
 /// reports": a Batch Operations job is judged once 1,000 tasks have run.
 const THRESHOLD_AFTER: u64 = 1_000;
@@ -150,6 +153,7 @@ pub async fn run(
         resolved_key: &|| ctx.resolved_key(),
         drain: &|| ctx.drain(),
         crowd: &|key| ctx.limiter.crowd(key),
+        held_by: &|| ctx.limiter.held_by(),
         has_room: &|crowd| ctx.limiter.has_room(crowd),
     };
     let engine = Engine::new(job, settings, before, journal);
@@ -170,6 +174,8 @@ struct Job<'c> {
     drain: &'c dyn Fn(),
     /// Where a key would wait with many others.
     crowd: &'c dyn Fn(&str) -> Option<Crowd>,
+    /// What holds the job.
+    held_by: &'c dyn Fn() -> Option<Limit>,
     /// Whether it would not any more.
     has_room: &'c dyn Fn(Crowd) -> bool,
 }
@@ -197,6 +203,8 @@ struct Engine<'c> {
     /// A reservation on its way to the disk: its record, and what it reserves up to.
     reserving: Option<(u64, u64)>,
     resolved_key: Option<String>,
+    /// What was last recorded to hold the job, and when.
+    limited_by: (Option<Limit>, Instant),
     /// What the job has settled, in earlier runs and in this one.
     tally: Tally,
     /// Why nothing is admitted any more.
@@ -220,6 +228,7 @@ impl<'c> Engine<'c> {
             reserved: 0,
             reserving: None,
             resolved_key: (job.resolved_key)(),
+            limited_by: (None, Instant::now()),
             tally: before.tally.clone(),
             end: None,
         }
@@ -413,6 +422,7 @@ impl<'c> Engine<'c> {
             }
             self.resolved_key = resolved;
         }
+        self.record_limit();
         self.tally.add(&outcome);
         let sequence = self.journal.append(&Record::Settled {
             row: entry.row,
@@ -423,6 +433,19 @@ impl<'c> Engine<'c> {
             entry,
             outcome,
         });
+    }
+
+    /// Records what holds the job, now and then, where that has changed.
+    fn record_limit(&mut self) {
+        let (recorded, at) = self.limited_by;
+        if at.elapsed() < LIMIT_RECORDED_EVERY {
+            return;
+        }
+        let limit = (self.job.held_by)();
+        if limit != recorded {
+            self.journal.append(&Record::LimitedBy { limit });
+        }
+        self.limited_by = (limit, Instant::now());
     }
 
     /// Tells of everything that has reached the disk.

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::encryption::Mode;
 use crate::outcome::{Tally, TaskOutcome};
 
@@ -174,7 +176,8 @@ impl Throttler {
 }
 
 /// What may hold a job back: the limits that the operator has set, and those that were found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Limit {
     /// `--rate`.
     Rate,

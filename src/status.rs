@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::event::Limit;
 use crate::human;
 use crate::job::{self, Home, Seen};
 use crate::outcome::Tally;
@@ -63,6 +64,8 @@ pub struct ShardStatus {
     pub doubtful: u64,
     /// How often a process has taken it over: 1 in a run that was never interrupted.
     pub taken_over: u64,
+    /// What held it back when that was last recorded; nothing where requests hardly waited, or it is complete.
+    pub limited_by: Option<&'static str>,
     /// Seconds since its last outcome reached the state.
     pub last_written_seconds_ago: Option<u64>,
 }
@@ -125,6 +128,10 @@ fn shard_status(seen: &Seen) -> ShardStatus {
         settled: seen.settled,
         doubtful: seen.doubtful(),
         taken_over: seen.epochs,
+        limited_by: seen
+            .limited_by
+            .filter(|_| !seen.is_finished())
+            .map(Limit::name),
         last_written_seconds_ago: seen.last_written.map(|ago| ago.as_secs()),
     }
 }
@@ -175,12 +182,15 @@ impl fmt::Display for Status {
         if let Some(seconds) = self.last_written_seconds_ago {
             write!(f, "\nlast outcome  {}", ago(seconds))?;
         }
-        if self.shards.len() < 2 {
+        if let [only] = self.shards.as_slice() {
+            if let Some(limit) = only.limited_by {
+                write!(f, "\nlimited by    {limit}")?;
+            }
             return Ok(());
         }
         write!(
             f,
-            "\n\nshard  status            settled            of  doubtful  taken over  last outcome"
+            "\n\nshard  status            settled            of  doubtful  taken over  last outcome  limited by"
         )?;
         self.shards
             .iter()
@@ -193,12 +203,13 @@ impl fmt::Display for ShardStatus {
         let total = self.total.map_or_else(|| "?".to_owned(), human::count);
         let last = self.last_written_seconds_ago.map(ago).unwrap_or_default();
         let line = format!(
-            "{:>5}  {:<11}  {:>12}  {total:>12}  {:>8}  {:>9}x  {last}",
+            "{:>5}  {:<11}  {:>12}  {total:>12}  {:>8}  {:>9}x  {last:<12}  {}",
             self.shard,
             self.status,
             human::count(self.settled),
             human::count(self.doubtful),
             self.taken_over,
+            self.limited_by.unwrap_or_default(),
         );
         f.write_str(line.trim_end())
     }

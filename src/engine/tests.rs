@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -101,6 +100,7 @@ impl Seen {
             resolved_key: &|| None,
             drain: &|| self.drained.set(true),
             crowd: &|_| None,
+            held_by: &|| None,
             has_room: &|_| true,
         };
         let task = |entry: ManifestEntry, start: Start<'_>| {

@@ -6,6 +6,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::event::Limit;
 use crate::journal::StateRoot;
 use crate::outcome::Tally;
 use crate::shard::Shard;
@@ -28,6 +29,8 @@ pub struct Seen {
     pub tally: Tally,
     /// How often its state was taken over.
     pub epochs: u64,
+    /// What held its last run, when that was last recorded.
+    pub limited_by: Option<Limit>,
     /// How long ago an outcome reached the state, where that was asked for and can be told.
     pub last_written: Option<Duration>,
 }
@@ -95,6 +98,7 @@ async fn look_at(root: &StateRoot, shard: Shard) -> Result<Seen, Error> {
         reserved: replay.reserved,
         tally: replay.tally,
         epochs: replay.epochs,
+        limited_by: replay.limited_by,
         last_written: None,
     })
 }

@@ -8,6 +8,7 @@
 //! 0x01         reserved      up_to
 //! 0x02         key resolved  arn
 //! 0x03         epoch         runner
+//! 0x04         limited by    number of the limit, 0 for none
 //! 0x10 + m     succeeded by method m     row difference · bytes
 //! 0x20 + r     skipped for reason r      row difference
 //! 0x40         failed                    row difference · HTTP status · code · message
@@ -23,6 +24,7 @@ use crate::checkpoint::{
     Checkpoint, ETAG_BYTES_MAX, UPLOAD_ID_BYTES_MAX, VERSION_ID_BYTES_MAX, VERSIONS_BYTES_MAX,
     VERSIONS_MAX,
 };
+use crate::event::Limit;
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 
 /// The longest error code that is kept, in bytes; what is beyond it is cut off. S3's longest is half of this.
@@ -70,6 +72,11 @@ pub enum Record {
         /// The key's ARN.
         arn: String,
     },
+    /// What holds the run for the moment, for whoever asks how it stands.
+    LimitedBy {
+        /// The limit; none where requests hardly wait.
+        limit: Option<Limit>,
+    },
     /// A row that has no outcome yet leaves word of what it is about to do. One that is not
     /// [within its bounds](Checkpoint::is_within_bounds) is not recorded.
     Checkpoint {
@@ -90,6 +97,7 @@ impl Record {
 const RESERVED: u8 = 0x01;
 const KEY_RESOLVED: u8 = 0x02;
 const EPOCH: u8 = 0x03;
+const LIMITED_BY: u8 = 0x04;
 const SUCCEEDED: u8 = 0x10;
 const SKIPPED: u8 = 0x20;
 const FAILED: u8 = 0x40;
@@ -116,6 +124,23 @@ fn reason_number(reason: SkipReason) -> u8 {
     }
 }
 
+/// The limit's number on disk, from 1 on.
+fn limit_number(limit: Limit) -> u64 {
+    match limit {
+        Limit::Rate => 1,
+        Limit::RequestRate => 2,
+        Limit::Bandwidth => 3,
+        Limit::PrefixRate => 4,
+        Limit::KmsRate => 5,
+        Limit::Concurrency => 6,
+        Limit::RampUp => 7,
+        Limit::S3Throttling => 8,
+        Limit::PrefixThrottling => 9,
+        Limit::KmsThrottling => 10,
+        Limit::StoreOverload => 11,
+    }
+}
+
 /// Appends a record to a frame's payload. `row_before` is the frame's running row: 0 for an empty payload.
 pub(super) fn encode(record: &Record, row_before: &mut u64, payload: &mut Vec<u8>) {
     match record {
@@ -126,6 +151,10 @@ pub(super) fn encode(record: &Record, row_before: &mut u64, payload: &mut Vec<u8
         Record::Epoch { runner } => {
             payload.push(EPOCH);
             put_varint(*runner, payload);
+        }
+        Record::LimitedBy { limit } => {
+            payload.push(LIMITED_BY);
+            put_varint(limit.map_or(0, limit_number), payload);
         }
         Record::KeyResolved { arn } => {
             if arn.len() <= ARN_BYTES_MAX {
@@ -272,6 +301,13 @@ impl<'a> Records<'a> {
             EPOCH => Ok(Record::Epoch {
                 runner: self.varint()?,
             }),
+            LIMITED_BY => {
+                let number = self.varint()?;
+                let has_it = |limit: &Limit| limit_number(*limit) == number;
+                // One that this version does not know is none that it could name.
+                let limit = Limit::ALL.into_iter().find(has_it);
+                Ok(Record::LimitedBy { limit })
+            }
             KEY_RESOLVED => Ok(Record::KeyResolved {
                 arn: self.text(ARN_BYTES_MAX)?,
             }),

@@ -7,6 +7,7 @@ use super::record::{Malformed, Record, Records};
 use super::rows::RowSet;
 use super::store::Mark;
 use crate::checkpoint::Checkpoint;
+use crate::event::Limit;
 use crate::outcome::Tally;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub struct Replay {
     pub reserved: u64,
     /// The ARN that the target's key id stands for, as far as the store has told it.
     pub resolved_key: Option<String>,
+    /// What held the last run, when it was last said.
+    #[serde(default)]
+    pub limited_by: Option<Limit>,
     /// What rows have left word of that have no outcome, each row's oldest first. As many rows as were in flight, and of each
     /// what its attempts have left: both are bounded where rows run.
     pub checkpoints: BTreeMap<u64, Vec<Checkpoint>>,
@@ -48,8 +52,10 @@ impl Replay {
             Record::Epoch { runner } => {
                 if self.runner.replace(*runner) != Some(*runner) {
                     self.epochs += 1;
+                    self.limited_by = None;
                 }
             }
+            Record::LimitedBy { limit } => self.limited_by = *limit,
             Record::KeyResolved { arn } => self.resolved_key = Some(arn.clone()),
             Record::Settled { row, outcome } => {
                 if self.settled.insert(*row) {

@@ -22,6 +22,7 @@ use super::store::{Log, Mark};
 use super::writer::{Committer, Writer};
 use super::{FRAME_BYTES_MAX, StateError, WINDOW_ROWS_MAX};
 use crate::checkpoint::{Checkpoint, VERSIONS_BYTES_MAX, VERSIONS_MAX};
+use crate::event::Limit;
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 
 mod runners;
@@ -178,6 +179,8 @@ fn any_record() -> impl Strategy<Value = Record> {
         8 => (row, outcome()).prop_map(|(row, outcome)| Record::Settled { row, outcome }),
         1 => any::<u64>().prop_map(|up_to| Record::Reserved { up_to }),
         1 => any::<u64>().prop_map(|runner| Record::Epoch { runner }),
+        1 => prop::option::of(prop::sample::select(Limit::ALL.to_vec()))
+            .prop_map(|limit| Record::LimitedBy { limit }),
         1 => "arn:aws:kms:[a-z0-9:/-]{1,20}".prop_map(|arn| Record::KeyResolved { arn }),
     ]
 }
@@ -477,7 +480,7 @@ fn damage_before_a_good_frame_is_refused_with_its_place() {
 fn a_newer_version_is_named() {
     let header = frame::header(JOB);
     let seed = u32::from_le_bytes(*header.last_chunk().unwrap());
-    for tag in [0x00, 0x04, 0x1f, 0x3f, 0x41, 0x4f, 0x53, 0xff] {
+    for tag in [0x00, 0x05, 0x1f, 0x3f, 0x41, 0x4f, 0x53, 0xff] {
         let bytes = [
             header.clone(),
             frame::frame(seed, 1, &[0x01, 0x05, tag, 0x00]),

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use tokio::time::sleep;
 
 use super::*;
-use crate::event::Limit;
 
 /// An experiment as its file has it.
 #[derive(Debug, Deserialize)]

@@ -32,7 +32,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::event::{Pressure, ResponseClass, Throttler};
+use crate::event::{Limit, Pressure, ResponseClass, Throttler};
 use crate::retry;
 use crate::s3_error::S3Error;
 pub use prefix::Depth;
@@ -252,6 +252,11 @@ impl Limiter {
     /// Whether it is time to come back to where there was a crowd.
     pub fn has_room(&self, crowd: Crowd) -> bool {
         self.0.state().has_room(crowd.0)
+    }
+
+    /// What held the job when [`pressure`](Self::pressure) was asked last.
+    pub fn held_by(&self) -> Option<Limit> {
+        self.0.state().held_by
     }
 
     /// What goes through, and what has held the job since this was asked last.

@@ -67,6 +67,8 @@ pub(super) struct State {
     /// When the timer goes off.
     pub(super) timer_at: Duration,
     held: Held,
+    /// What held the job when it was asked last.
+    pub(super) held_by: Option<Limit>,
 }
 
 impl State {
@@ -90,6 +92,7 @@ impl State {
             served: None,
             timer_at: Duration::MAX,
             held: Held::default(),
+            held_by: None,
         }
     }
 
@@ -348,10 +351,11 @@ impl State {
 
     pub(super) fn pressure(&mut self, now: Duration) -> Pressure {
         self.held.passes(now);
+        self.held_by = self.held.by(now);
         let set = [&self.writes, &self.requests].into_iter().flatten();
         let found = [&self.s3[Kind::Write as usize], &self.store];
         Pressure {
-            held_by: self.held.by(now),
+            held_by: self.held_by,
             writes_per_second: set
                 .map(Budget::per_second)
                 .chain(found.map(Adaptive::rate))

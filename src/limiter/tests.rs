@@ -7,7 +7,6 @@ use std::rc::Rc;
 use tokio::time::sleep;
 
 use super::*;
-use crate::event::Limit;
 
 const ONE_WRITE: Need<'static> = Need::write("a/k");
 
