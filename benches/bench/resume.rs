@@ -1,7 +1,7 @@
 //! What a journal costs in bytes, and how long a job with many settled rows takes to go on.
 //!
 //! ```text
-//! RESEAL_BENCH_ROWS=100000000 cargo bench --bench resume
+//! RESEAL_BENCH_ROWS=100000000 cargo bench -- resume
 //! ```
 //!
 //! Writes a journal of so many rows (default 1,000,000) as 256 requests at once settle them, in a directory under `RESEAL_BENCH_DIR`
@@ -22,15 +22,8 @@ const JOB: &str = "bench";
 const IN_FLIGHT: u64 = 256;
 const ROWS_DEFAULT: u64 = 1_000_000;
 
-#[expect(
-    clippy::print_stdout,
-    reason = "a benchmark tells its result on standard output"
-)]
-fn main() -> Result<(), Box<dyn Error>> {
-    let rows = match std::env::var("RESEAL_BENCH_ROWS") {
-        Ok(rows) => rows.parse()?,
-        Err(_) => ROWS_DEFAULT,
-    };
+pub fn run() -> Result<(), Box<dyn Error>> {
+    let rows = super::number("RESEAL_BENCH_ROWS", ROWS_DEFAULT)?;
     let parent =
         std::env::var_os("RESEAL_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = tempfile::tempdir_in(parent)?;
