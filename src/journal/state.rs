@@ -13,7 +13,7 @@ use super::record::{Position, Record, Records};
 use super::replay::{Replay, next_record};
 use super::storage::FileStorage;
 use super::store::{Hold, Log, Mark, Store};
-use super::writer::{Committer, Writer, append_patiently};
+use super::writer::{Committer, Proof, Writer, append_patiently};
 use super::{StateError, document, record, snapshot};
 use crate::shard::Shard;
 
@@ -263,12 +263,13 @@ impl ShardState {
         let epoch = Record::Epoch {
             runner: rand::random(),
         };
-        take_over(log.as_mut(), &epoch, &mut replay).await?;
+        let proven = take_over(log.as_mut(), &epoch, &mut replay).await?;
         let writer = Writer::start(Committer {
             log,
             store: Arc::clone(&self.store),
             folder: self.name.clone(),
             epoch,
+            proven,
             fold: replay.clone(),
             snapshot,
             max_stall,
@@ -316,22 +317,19 @@ pub(super) async fn fold_rest(log: &mut dyn Log, replay: &mut Replay) -> Result<
     Ok(())
 }
 
-/// Writes the first batch of a runner, after those of everybody before it.
+/// Writes the first batch of a runner, after those of everybody before it. Tells when it was sent.
 async fn take_over(
     log: &mut dyn Log,
     epoch: &Record,
     replay: &mut Replay,
-) -> Result<(), StateError> {
+) -> Result<Proof, StateError> {
     let mut payload = Vec::new();
     record::encode(epoch, &mut 0, &mut payload);
     for _ in 0..TAKE_OVERS_MAX {
-        if append_patiently(log, &payload, |_| START_STALL_MAX)
-            .await?
-            .is_some()
-        {
+        if let Some(sent) = append_patiently(log, &payload, |_| START_STALL_MAX).await? {
             replay.apply(epoch);
             replay.mark = log.mark();
-            return Ok(());
+            return Ok(sent);
         }
         fold_rest(log, replay).await?;
     }

@@ -19,7 +19,7 @@ use super::replay::Replay;
 use super::state::fold_rest;
 use super::storage::Storage;
 use super::store::{Log, Mark};
-use super::writer::{Committer, Writer};
+use super::writer::{Committer, Proof, Writer};
 use super::{FRAME_BYTES_MAX, StateError, WINDOW_ROWS_MAX};
 use crate::checkpoint::{Checkpoint, VERSIONS_BYTES_MAX, VERSIONS_MAX};
 use crate::event::Limit;
@@ -254,6 +254,7 @@ async fn start_writer(disk: &Disk) -> Result<Writer, StateError> {
         store: Arc::new(MemoryStore::default()),
         folder: "shard-0".to_owned(),
         epoch: Record::Epoch { runner: 1 },
+        proven: Proof::now(),
         snapshot: fold.mark,
         fold,
         max_stall: Duration::ZERO,

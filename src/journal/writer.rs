@@ -50,7 +50,7 @@ pub struct Progress {
     pub failed: Option<Arc<StateError>>,
     /// Why nothing is for the moment.
     pub stalled: Option<Arc<StateError>>,
-    /// When the last batch that is durable was sent.
+    /// When the last batch that is durable was sent first.
     proven: Proof,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Proof {
 }
 
 impl Proof {
-    fn now() -> Self {
+    pub(super) fn now() -> Self {
         Self {
             at: Instant::now(),
             by_the_wall: SystemTime::now(),
@@ -95,7 +95,7 @@ impl Writer {
             sequence: 0,
             failed: None,
             stalled: None,
-            proven: Proof::now(),
+            proven: committer.proven,
         });
         let is_exclusive = committer.log.is_exclusive();
         let task = tokio::spawn(committer.run(Arc::clone(&shared), told));
@@ -186,25 +186,30 @@ impl Leader {
     /// Returns once it has been proven, not longer than [`LEADER_PROOF_AGE_MAX`] ago, that nobody has taken the state over: mostly at
     /// once. To be asked before everything that changes an object.
     ///
+    /// A proof that was asked for can be too old when it comes: the store took long, or this process was stopped meanwhile. Then
+    /// another one is asked for.
+    ///
     /// # Errors
     /// Somebody has, or the state can't be written any more.
     pub async fn confirm(&self) -> Result<(), Arc<StateError>> {
-        if self.is_proven() {
-            return Ok(());
-        }
-        if let Some(failed) = &self.progress.borrow().failed {
-            return Err(Arc::clone(failed));
-        }
-        let asked = Instant::now();
-        self.shared.lock().proof_wanted = true;
-        self.shared.wake.notify_one();
         let mut progress = self.progress.clone();
-        let known = progress
-            .wait_for(|told| told.failed.is_some() || told.proven.at >= asked)
-            .await;
-        match known {
-            Ok(told) => told.failed.clone().map_or(Ok(()), Err),
-            Err(_) => Err(Arc::new(StateError::Closed)),
+        loop {
+            {
+                let told = progress.borrow();
+                if let Some(failed) = &told.failed {
+                    return Err(Arc::clone(failed));
+                }
+                if self.is_exclusive || told.proven.is_fresh() {
+                    return Ok(());
+                }
+            }
+            let asked = Instant::now();
+            self.shared.lock().proof_wanted = true;
+            self.shared.wake.notify_one();
+            let known = progress.wait_for(|told| told.failed.is_some() || told.proven.at >= asked);
+            if known.await.is_err() {
+                return Err(Arc::new(StateError::Closed));
+            }
         }
     }
 }
@@ -217,6 +222,8 @@ pub(super) struct Committer {
     pub(super) folder: String,
     /// The record with which this runner took over. Written again, it proves that nobody has since.
     pub(super) epoch: Record,
+    /// When it was sent.
+    pub(super) proven: Proof,
     /// What the durable batches say.
     pub(super) fold: Replay,
     /// Where the last snapshot is.
@@ -235,11 +242,21 @@ impl Committer {
                 record::encode(&self.epoch, &mut batch.row_before, &mut batch.payload);
             }
             match self.commit(batch.payload, &shared, &told).await {
-                Ok(proven) => told.send_modify(|progress| {
-                    progress.sequence = batch.last.unwrap_or(progress.sequence);
-                    progress.stalled = None;
-                    progress.proven = proven;
-                }),
+                Ok(proven) => {
+                    told.send_modify(|progress| {
+                        progress.sequence = batch.last.unwrap_or(progress.sequence);
+                        progress.stalled = None;
+                        progress.proven = proven;
+                    });
+                    if !self.log.is_exclusive() && !proven.is_fresh() {
+                        tracing::warn!(
+                            "the state {} took {} s to keep a batch: no object is changed before one took less than {} s",
+                            self.log.place(),
+                            proven.at.elapsed().as_secs(),
+                            LEADER_PROOF_AGE_MAX.as_secs()
+                        );
+                    }
+                }
                 Err(error) => {
                     told.send_modify(|progress| progress.failed = Some(Arc::new(error)));
                     return;
@@ -302,21 +319,23 @@ impl Committer {
     }
 }
 
-/// Appends a batch to a log that may not answer for a while. Tells when the attempt was sent that made it durable; `None` where its
-/// number is somebody else's. `stalled` is told of each error that may pass, and says how long to bear with them.
+/// Appends a batch to a log that may not answer for a while. Tells when it was sent first; `None` where its number is somebody
+/// else's. `stalled` is told of each error that may pass, and says how long to bear with them.
+///
+/// First, and not when the attempt was sent that was answered: what made the batch durable may be an earlier one whose answer got
+/// lost, and another runner may have followed it since.
 pub(super) async fn append_patiently(
     log: &mut dyn Log,
     payload: &[u8],
     mut stalled: impl FnMut(StateError) -> Duration + Send,
 ) -> Result<Option<Proof>, StateError> {
-    let began = Instant::now();
+    let sent_first = Proof::now();
     let mut wait = RETRY_FIRST;
     loop {
-        let sent = Proof::now();
         match log.append(payload.to_vec()).await {
-            Ok(is_ours) => return Ok(is_ours.then_some(sent)),
+            Ok(is_ours) => return Ok(is_ours.then_some(sent_first)),
             Err(error) if error.is_passing() => {
-                if began.elapsed() + wait > stalled(error.clone()) {
+                if sent_first.at.elapsed() + wait > stalled(error.clone()) {
                     return Err(error);
                 }
             }

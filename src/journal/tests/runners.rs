@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::journal::memory::{Fault, MemoryStore};
-use crate::journal::{LEADER_PROOF_AGE_MAX, StateRoot};
+use crate::journal::{COMMIT_INTERVAL, LEADER_PROOF_AGE_MAX, StateRoot};
 use crate::shard::Shard;
 
 const ONLY: Shard = Shard::ONLY;
@@ -61,6 +61,71 @@ async fn whoever_is_replaced_stops_at_the_next_batch() {
         (all.settled.len(), all.settled_twice, all.epochs),
         (2, 0, 2)
     );
+}
+
+/// The first runner sends a batch whose answer gets lost; the second takes over behind it; the first sends it again and is told that it
+/// is there. That proves what was so when it was sent first, and nothing of now.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_was_sent_again_proves_nothing_of_now() {
+    for waits_already in [false, true] {
+        let store = MemoryStore::default();
+        let (_, mut first) = runner(&store).await;
+        let leader = first.leader();
+        let begun = store.appends();
+        if waits_already {
+            tokio::time::advance(LEADER_PROOF_AGE_MAX * 2).await;
+        }
+        let back_at = tokio::time::Instant::now() + LEADER_PROOF_AGE_MAX * 2;
+        store.plan(move |append| match append - begun {
+            1 => Fault::AnswerLost,
+            // The second runner's.
+            2 => Fault::None,
+            _ if tokio::time::Instant::now() < back_at => Fault::Refused,
+            _ => Fault::None,
+        });
+        let asked = waits_already.then(|| {
+            let leader = leader.clone();
+            tokio::spawn(async move { leader.confirm().await })
+        });
+        let sequence = first.append(&succeeded(0, 1));
+        tokio::time::sleep(COMMIT_INTERVAL * 3 / 2).await;
+        assert_eq!(store.appends(), begun + 1);
+        let (_, second) = runner(&store).await;
+        synced(&first, sequence).await;
+        assert_eq!(first.pending(), 0, "the batch is its own");
+        assert!(tokio::time::Instant::now() >= back_at);
+        let error = match asked {
+            Some(asked) => asked.await.unwrap().unwrap_err(),
+            None => leader.confirm().await.unwrap_err(),
+        };
+        assert!(matches!(*error, StateError::Replaced { .. }), "{error}");
+        second.close().await.unwrap();
+    }
+}
+
+/// The same of the batch with which a runner takes over.
+#[tokio::test(start_paused = true)]
+async fn a_take_over_that_was_sent_again_proves_nothing_of_now() {
+    let store = MemoryStore::default();
+    let back_at = tokio::time::Instant::now() + LEADER_PROOF_AGE_MAX * 3 / 2;
+    store.plan(move |append| match append {
+        1 => Fault::AnswerLost,
+        2 => Fault::None,
+        _ if tokio::time::Instant::now() < back_at => Fault::Refused,
+        _ => Fault::None,
+    });
+    let first = tokio::spawn({
+        let store = store.clone();
+        async move { runner(&store).await }
+    });
+    tokio::task::yield_now().await;
+    let (before, second) = runner(&store).await;
+    assert_eq!(before.epochs, 2, "it came behind the first");
+    let (_, first) = first.await.unwrap();
+    assert!(tokio::time::Instant::now() >= back_at);
+    let error = first.leader().confirm().await.unwrap_err();
+    assert!(matches!(*error, StateError::Replaced { .. }), "{error}");
+    second.close().await.unwrap();
 }
 
 /// An answer that got lost is not somebody else's batch, and what could not be sent is sent again.
