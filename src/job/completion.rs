@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::home::Home;
+use super::shards;
 use super::source::{blocking, local_part, patiently};
 use super::spec::ShardFile;
 use crate::config::Location;
@@ -29,6 +30,8 @@ use crate::stall::Stall;
 const FOLDER: &str = "report";
 /// Most journals that are fetched at once.
 const JOURNALS_MAX: usize = 4;
+/// How often all rows are read: once more where the last of them settled meanwhile.
+const FOLDS_MAX: u32 = 2;
 /// The document in the state that says when the report was complete.
 const DATED: &str = "report.json";
 
@@ -98,9 +101,26 @@ impl Completion<'_> {
                 return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
             }
         };
+        let report_in = (folder, destination);
+        for _ in 0..FOLDS_MAX {
+            let folded = self.folded(&report_in, parts.clone()).await?;
+            // Where every row is settled after all, the last ones came while the journals were read.
+            if folded.unsettled == 0 || !self.is_finished().await? {
+                return self.publish(folded, report_in.1).await;
+            }
+        }
+        Err(self.incomplete())
+    }
+
+    /// All rows, with the outcomes that they have now, in files without their names yet.
+    async fn folded(
+        &self,
+        (folder, destination): &(PathBuf, Destination),
+        parts: Vec<PathBuf>,
+    ) -> Result<Folded, Error> {
         let prepared = self.shard.prepared.clone();
         let writer = ReportWriter::create(
-            &folder,
+            folder,
             &self.shard.job_id,
             &prepared.bucket,
             prepared.schema.names_versions(),
@@ -110,7 +130,28 @@ impl Completion<'_> {
         )
         .map_err(unwritable)?;
         let outcomes = self.outcomes().await?;
-        let folded = blocking(move || fold(writer, prepared, outcomes, &parts)).await??;
+        blocking(move || fold(writer, prepared, outcomes, &parts)).await?
+    }
+
+    /// Whether every row of every shard has an outcome.
+    async fn is_finished(&self) -> Result<bool, Error> {
+        let count = self.shard.shard().count;
+        Ok(shards::unfinished(&self.home.root, count).await?.is_empty())
+    }
+
+    /// The journals say of all rows together that they are settled, and don't have the outcome of each.
+    fn incomplete(&self) -> Error {
+        let place = self.home.root.place();
+        let message = format!(
+            "the state {place} is damaged: every row is settled, and outcomes are missing in the journals; no report was written"
+        );
+        Error::new(Exit::State, message).hint(
+            "restore the state from a copy; or begin with an empty one: objects that are under the target already will be skipped",
+        )
+    }
+
+    /// Puts the report in its place.
+    async fn publish(&self, folded: Folded, destination: Destination) -> Result<Written, Error> {
         let created = self.created(&folded).await?;
         let report = {
             let writer = folded.writer;

@@ -6,6 +6,7 @@ use super::frame::Frames;
 use super::record::{OUTCOME_BYTES_MAX, Position, Record, Records};
 use super::replay::next_record;
 use super::storage::Storage;
+use super::store::Mark;
 use super::{StateError, WINDOW_ROWS_MAX};
 use crate::outcome::{Method, SkipReason, TaskOutcome};
 
@@ -21,12 +22,19 @@ pub struct Outcomes {
     payload_at: u64,
     position: Position,
     ended: bool,
+    /// Batches that were there when a snapshot was made.
+    counted: u64,
     window: Window,
 }
 
 impl Outcomes {
-    /// Reads the file of a journal. A torn tail is left alone, and what is appended from now on is not seen.
-    pub(super) fn read(storage: Box<dyn Storage>, job_id: &str) -> Result<Self, StateError> {
+    /// Reads the file of a journal. A torn tail is left alone, and what is appended from now on is not seen. `counted`: how far the
+    /// journal's last snapshot goes, made before the file was opened. A tail that is shorter is not torn, something is missing.
+    pub(super) fn read(
+        storage: Box<dyn Storage>,
+        job_id: &str,
+        counted: Mark,
+    ) -> Result<Self, StateError> {
         let frames = Frames::open(storage)?;
         frames.check_job(job_id)?;
         Ok(Self {
@@ -35,6 +43,7 @@ impl Outcomes {
             payload_at: 0,
             position: Position::default(),
             ended: false,
+            counted: counted.batches,
             window: Window::default(),
         })
     }
@@ -93,13 +102,24 @@ impl Outcomes {
     fn read_frame(&mut self) -> Result<(), StateError> {
         let Some(frame) = self.frames.next()? else {
             self.ended = true;
-            return Ok(());
+            return self.check_end();
         };
         self.payload.clear();
         self.payload.extend_from_slice(frame.payload);
         self.payload_at = frame.payload_at;
         self.position = Position::default();
         Ok(())
+    }
+
+    /// Whether the journal goes as far as its snapshot says.
+    fn check_end(&self) -> Result<(), StateError> {
+        let (count, counted) = (self.frames.count(), self.counted);
+        if count >= counted {
+            return Ok(());
+        }
+        let next = count + 1;
+        let problem = format!("batch {next} can't be read, though a snapshot counts {counted}");
+        Err(self.frames.damaged(self.frames.offset(), problem))
     }
 
     /// Reads a failure's record again. Its CRC was good the first time.

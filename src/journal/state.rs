@@ -156,19 +156,28 @@ impl StateRoot {
     /// A shard's outcomes by row, for a report; `None` where it has no journal. What has to be fetched goes to `scratch`.
     ///
     /// # Errors
-    /// [`StateError::OtherJob`] where the journal is another job's; otherwise as when replaying.
+    /// [`StateError::OtherJob`] where the journal is another job's; [`StateError::Damaged`] where there is none and a snapshot of it;
+    /// otherwise as when replaying.
     pub async fn outcomes(
         &self,
         shard: Shard,
         job_id: &str,
         scratch: &Path,
     ) -> Result<Option<Outcomes>, StateError> {
-        let Some(path) = self.store.file(&folder(shard), scratch).await? else {
-            return Ok(None);
+        let (store, folder) = (self.store.as_ref(), folder(shard));
+        // Before the journal, which only gets longer meanwhile.
+        let snapshot = snapshot::read(store, &folder, job_id).await?;
+        let Some(path) = store.file(&folder, scratch).await? else {
+            let missing = "it has a snapshot of a journal that is not there";
+            return match snapshot {
+                None => Ok(None),
+                Some(_) => Err(StateError::damaged(&store.place(&folder), 0, missing)),
+            };
         };
         let storage = FileStorage::open_read_only(&path)
             .map_err(|error| StateError::io("open", path.display(), error))?;
-        Outcomes::read(Box::new(storage), job_id).map(Some)
+        let counted = snapshot.map_or(Mark::default(), |(mark, _)| mark);
+        Outcomes::read(Box::new(storage), job_id, counted).map(Some)
     }
 
     async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
@@ -343,6 +352,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
+    use super::super::writer::SNAPSHOT_AT_END_BATCHES;
     use super::*;
     use crate::outcome::{SkipReason, TaskOutcome};
 
@@ -450,6 +460,54 @@ mod tests {
             assert_eq!((found.as_str(), wanted.as_str()), ("j1", "j2"));
             assert_eq!(error.exit().code(), 5);
         }
+    }
+
+    /// Its snapshot says that there was more: no tail of such a journal is torn, and no report leaves rows out for it.
+    #[tokio::test]
+    async fn outcomes_go_as_far_as_the_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = StateRoot::dir(dir.path());
+        let state = root.take(ONLY).await.unwrap();
+        let (_, mut writer) = journal(&state, "j").await.unwrap();
+        let mut durable = writer.durable();
+        let mut last = 0;
+        for row in 0..SNAPSHOT_AT_END_BATCHES {
+            let sequence = writer.append(&settled(row));
+            durable
+                .wait_for(|told| told.sequence >= sequence)
+                .await
+                .unwrap();
+            last = row;
+        }
+        writer.close().await.unwrap();
+        let path = dir.path().join("shard-0/journal");
+        let whole = fs::read(&path).unwrap();
+        assert!(dir.path().join("shard-0/snapshot").exists());
+        let read = async || {
+            let mut outcomes = root.outcomes(ONLY, "j", dir.path()).await?;
+            let outcomes = outcomes.as_mut().expect("a journal");
+            (0..=last)
+                .map(|row| outcomes.of(row))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        assert!(read().await.unwrap().iter().all(Option::is_some));
+        let is_damaged = |error: StateError| {
+            matches!(error, StateError::Damaged { .. }) && error.exit().code() == 5
+        };
+        for back in 1..=20 {
+            let at = whole.len() - back;
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            for bytes in [&flipped, &whole[..at]] {
+                fs::write(&path, bytes).unwrap();
+                assert!(
+                    is_damaged(read().await.unwrap_err()),
+                    "{back} bytes from the end"
+                );
+            }
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(is_damaged(read().await.unwrap_err()), "no journal");
     }
 
     #[tokio::test]

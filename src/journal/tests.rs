@@ -348,7 +348,7 @@ proptest! {
         }
         let (mut bytes, _) = journal_of(&batches);
         bytes.resize(bytes.len() + tail, 0xA5);
-        let mut outcomes = Outcomes::read(Box::new(Disk::with(bytes)), JOB).unwrap();
+        let mut outcomes = Outcomes::read(Box::new(Disk::with(bytes)), JOB, Mark::default()).unwrap();
         for row in asked {
             prop_assert_eq!(outcomes.of(row).unwrap(), first.get(&row).cloned(), "row {}", row);
         }
@@ -401,7 +401,7 @@ fn the_window_is_as_wide_as_promised_and_no_wider() {
         succeeded(2 * WINDOW_ROWS_MAX, 8),
     ]);
     let (bytes, _) = journal_of(&batches);
-    let mut outcomes = Outcomes::read(Box::new(Disk::with(bytes)), JOB).unwrap();
+    let mut outcomes = Outcomes::read(Box::new(Disk::with(bytes)), JOB, Mark::default()).unwrap();
     for row in 0..=WINDOW_ROWS_MAX {
         assert!(outcomes.of(row).unwrap().is_some(), "row {row}");
     }
@@ -410,7 +410,7 @@ fn the_window_is_as_wide_as_promised_and_no_wider() {
     let zero = last.iter().position(|record| *record == failed(0)).unwrap();
     last.swap(zero, zero + 1);
     let (bytes, _) = journal_of(&batches);
-    let mut outcomes = Outcomes::read(Box::new(Disk::with(bytes)), JOB).unwrap();
+    let mut outcomes = Outcomes::read(Box::new(Disk::with(bytes)), JOB, Mark::default()).unwrap();
     let error = outcomes.of(0).unwrap_err();
     assert!(matches!(error, StateError::Damaged { .. }), "{error}");
 }

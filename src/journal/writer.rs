@@ -39,7 +39,7 @@ pub const LEADER_PROOF_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// A snapshot is written at the end of a run where so many batches have come since the last: the next run, and whoever
 /// asks how things stand, need not read them.
-const SNAPSHOT_AT_END_BATCHES: u64 = 16;
+pub(super) const SNAPSHOT_AT_END_BATCHES: u64 = 16;
 
 /// How far the journal is durable.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 
+use crate::support::Run;
 use crate::support::chance::{self, long, seed};
 use crate::support::versioned::Versioned;
 
@@ -109,5 +110,42 @@ async fn a_damaged_state_is_gone_on_with_rightly_or_refused() {
     );
     copy_all(&kept, &job.state());
     job.run().expect(0);
+    setup.assert_complete(&job).await;
+}
+
+/// Every row is settled, and the journals lack outcomes: whoever looks takes the snapshots' word, and no report may leave rows out.
+#[tokio::test]
+async fn a_journal_that_ends_before_its_snapshot_gives_no_report() {
+    let setup = Versioned::with_objects(120).await;
+    // So many batches that a snapshot is made at the end.
+    let job = setup.job().args("--shards 2 --rate 80");
+    let shard = |index: &str| {
+        let mut command = job.command();
+        command.args(["--shard", index]);
+        Run::of(command.output().expect("it starts"))
+    };
+    shard("0").expect(0);
+    assert!(job.state().join("shard-0/snapshot").exists());
+    let journal = job.state().join("shard-0/journal");
+    let whole = fs::read(&journal).expect("a journal");
+    let len = whole.len() as u64;
+    // The last frame ends with an outcome's record.
+    Damage::Flip(len * 8 - 4).apply(&journal);
+    let last = shard("1").expect(5);
+    last.says(&["shard-0/journal", "a snapshot counts"]);
+    let is_report = |path: &PathBuf| path.ends_with("manifest.json");
+    assert!(!files_below(&job.path("report")).iter().any(is_report));
+    let report = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_reseal"));
+        command.args(["report", "--state", "state", "--output", "json"]);
+        job.prepare(&mut command);
+        Run::of(command.output().expect("it starts"))
+    };
+    report().expect(5).says(&["a snapshot counts"]);
+    Damage::CutTo(len - 1).apply(&journal);
+    report().expect(5);
+
+    fs::write(&journal, whole).expect("written");
+    shard("1").expect(0);
     setup.assert_complete(&job).await;
 }

@@ -109,7 +109,7 @@ async fn a_burst_larger_than_a_frame_is_split() {
         "{replay:?}"
     );
     // And it is read back in any order, from the file, failures and all.
-    let mut outcomes = Outcomes::read(Box::new(disk), JOB).unwrap();
+    let mut outcomes = Outcomes::read(Box::new(disk), JOB, Mark::default()).unwrap();
     for row in [0, 7_000, 9_999] {
         let Record::Settled { outcome, .. } = failed(row) else {
             unreachable!()
@@ -141,6 +141,6 @@ async fn the_longest_checkpoints_fit_into_frames() {
     );
     assert_eq!(replay.checkpoints_of(1_002_900), [longest]);
     // And a report is none the wiser.
-    let mut outcomes = Outcomes::read(Box::new(disk), JOB).unwrap();
+    let mut outcomes = Outcomes::read(Box::new(disk), JOB, Mark::default()).unwrap();
     assert!(outcomes.of(2_999).unwrap().is_some() && outcomes.of(1_000_000).unwrap().is_none());
 }
