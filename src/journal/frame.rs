@@ -154,8 +154,8 @@ pub(super) struct Frame<'a> {
     pub(super) payload: &'a [u8],
 }
 
-/// Reads a journal from its start, frame by frame, as far as it went when reading began: what a runner appends meanwhile
-/// is not looked at, so that a half-written frame is never taken for damage.
+/// Reads a journal from its start, or from where a snapshot ends, frame by frame, as far as it went when reading began: what a runner
+/// appends meanwhile is not looked at, so that a half-written frame is never taken for damage.
 pub(super) struct Frames {
     storage: Box<dyn Storage>,
     job_id: String,
@@ -172,21 +172,25 @@ pub(super) struct Frames {
 impl Frames {
     /// Reads and checks the header.
     pub(super) fn open(storage: Box<dyn Storage>) -> Result<Self, StateError> {
-        let end = storage
-            .size()
-            .map_err(|error| StateError::io("read", storage.place(), error))?;
         let mut frames = Self {
             storage,
             job_id: String::new(),
             seed: 0,
             offset: 0,
-            end,
+            end: 0,
             next_number: 1,
             buffer: Vec::new(),
             buffer_at: 0,
         };
+        frames.end = frames.size()?;
         frames.read_header()?;
         Ok(frames)
+    }
+
+    /// How long the file is now.
+    fn size(&self) -> Result<u64, StateError> {
+        let size = self.storage.size();
+        size.map_err(|error| StateError::io("read", self.storage.place(), error))
     }
 
     fn read_header(&mut self) -> Result<(), StateError> {
@@ -200,6 +204,10 @@ impl Frames {
 
     /// Leaves out what is before a mark: only what follows is read and checked.
     pub(super) fn skip_to(&mut self, mark: Mark) -> Result<(), StateError> {
+        if mark.bytes > self.end {
+            // Another process may have written on since it was opened, and then a snapshot.
+            self.end = self.size()?;
+        }
         if mark.bytes > self.end || mark.bytes < self.offset {
             let problem = format!(
                 "batch {} ended at byte {} and the journal ends before: a part of it is missing",

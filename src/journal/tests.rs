@@ -602,3 +602,25 @@ fn what_is_appended_while_reading_is_not_looked_at() {
     while frames.next().unwrap().is_some() {}
     assert_eq!((frames.count(), frames.offset()), (8, ends[8] as u64));
 }
+
+/// A journal is opened, its runner writes on and makes a snapshot of that, and then the snapshot is read: it goes further than the
+/// journal did, and no further than it does.
+#[test]
+fn a_snapshot_may_be_younger_than_the_reader() {
+    let batches: Vec<Vec<Record>> = (0..4).map(|row| vec![succeeded(row, 1)]).collect();
+    let (bytes, ends) = journal_of(&batches);
+    let mark = |batches: usize| Mark {
+        batches: batches as u64,
+        bytes: ends[batches] as u64,
+    };
+    let disk = Disk::with(bytes[..ends[1]].to_vec());
+    let mut frames = Frames::open(Box::new(disk.clone())).unwrap();
+    disk.0.lock().unwrap().bytes = bytes[..ends[4] - 1].to_vec();
+    frames.skip_to(mark(2)).unwrap();
+    while frames.next().unwrap().is_some() {}
+    assert_eq!((frames.count(), frames.offset()), (3, ends[3] as u64));
+
+    let mut frames = Frames::open(Box::new(disk)).unwrap();
+    let error = frames.skip_to(mark(4)).unwrap_err();
+    assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+}
