@@ -26,7 +26,8 @@ use crate::s3_error::S3Error;
 use crate::shutdown::{Shutdown, Urgency};
 use crate::task::{self, Context, Ended, Note, Start, Unsettled};
 
-/// Rows that are reserved ahead of the one that is admitted next. After a crash so many are looked at as doubtful.
+/// Rows that are reserved ahead of the one that is admitted next. After a crash so many are looked at as doubtful, and twice as many
+/// because the last reservation may be lost.
 const RESERVE_ROWS: u64 = 8_192;
 /// Rows that are set aside at most. With so many, the others wait too.
 const ASIDE_ROWS_MAX: usize = 16_384;
@@ -320,7 +321,7 @@ impl<'c> Engine<'c> {
         }
         let entry = self.back_from_aside().or_else(|| self.next_in_order())?;
         let start = Start {
-            doubtful: entry.row < self.before.reserved,
+            doubtful: entry.row < self.before.started_below(RESERVE_ROWS),
             checkpoints: self.before.checkpoints_of(entry.row),
         };
         Some((entry, start))

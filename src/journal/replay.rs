@@ -42,6 +42,9 @@ pub struct Replay {
     pub mark: Mark,
     /// Bytes of the torn tail.
     pub torn_bytes: u64,
+    /// Whether a run before this one has begun the journal: then there may have been more in it than there is. Set by who takes it over.
+    #[serde(skip)]
+    pub is_resumed: bool,
 }
 
 impl Replay {
@@ -77,6 +80,13 @@ impl Replay {
     /// Whether a row may have been started and has no outcome: look at its object before doing anything to it.
     pub fn is_doubtful(&self, row: u64) -> bool {
         row < self.reserved && !self.settled.contains(row)
+    }
+
+    /// Rows below this may have been started by an earlier run, whatever became of the journal's last records. A reservation among
+    /// them is not there any more; `ahead`: how much further than the one before it reached.
+    pub fn started_below(&self, ahead: u64) -> u64 {
+        let lost = if self.is_resumed { ahead } else { 0 };
+        self.reserved.saturating_add(lost)
     }
 
     /// What a row that has no outcome has left word of, oldest first.

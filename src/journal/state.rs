@@ -259,6 +259,7 @@ impl ShardState {
             });
         }
         let store = self.store.as_ref();
+        let is_resumed = store.peek(&self.name).await?.is_some();
         let mut log = store.log(&self.name, job_id).await?;
         if log.job_id() != job_id {
             return Err(StateError::OtherJob {
@@ -273,6 +274,7 @@ impl ShardState {
             runner: rand::random(),
         };
         let proven = take_over(log.as_mut(), &epoch, &mut replay).await?;
+        replay.is_resumed = is_resumed;
         let writer = Writer::start(Committer {
             log,
             store: Arc::clone(&self.store),

@@ -1,14 +1,15 @@
 //! A state that is not what was written: cut off, or a bit of it turned. A run either goes on rightly or refuses.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 
-use crate::support::Run;
 use crate::support::chance::{self, long, seed};
 use crate::support::versioned::Versioned;
+use crate::support::{BUCKET, Run, objects};
 
 /// The end of each file that is cut off byte by byte.
 const TAIL_BYTES: u64 = 1024;
@@ -110,6 +111,32 @@ async fn a_damaged_state_is_gone_on_with_rightly_or_refused() {
     );
     copy_all(&kept, &job.state());
     job.run().expect(0);
+    setup.assert_complete(&job).await;
+}
+
+/// Rows that name their versions, and a journal of which nothing is left but its header: what was rewritten is known again as ours, and
+/// not taken for somebody else's newer version.
+#[tokio::test]
+async fn a_lost_reservation_makes_no_version_noncurrent() {
+    let setup = Versioned::with_objects(60).await;
+    let job = setup.job().args("--rate 100");
+    let mut manifest = String::new();
+    for key in &setup.keys {
+        let head = objects::head(&setup.store.client, key, None).await;
+        let version = head.version_id.expect("a version");
+        writeln!(manifest, "{BUCKET},{key},{version}").expect("to memory");
+    }
+    job.write_manifest(&manifest);
+    let mut child = job.command().spawn().expect("it starts");
+    setup.wait_for_copies(20);
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+    setup.wait_until_quiet();
+    let copied = setup.copied() as u64;
+    // Magic, version, length, an id of 32 digits, CRC.
+    Damage::CutTo(8 + 2 + 2 + 32 + 4).apply(&job.state().join("shard-0/journal"));
+    let run = job.run().expect(0);
+    assert_eq!(run.summary()["skips"]["done-before-interruption"], copied);
     setup.assert_complete(&job).await;
 }
 
