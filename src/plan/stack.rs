@@ -13,7 +13,9 @@
 //! | a version that is under the target, older than those | nothing |
 //! | versions that are superseded: their mirror stands right above them, under the target | nothing |
 //!
-//! The last line makes it idempotent: whoever looks at what a restack has left finds nothing to do, and needs no memory for that.
+//! | copies of the oldest of those on top, and not of all: what an interrupted rewriting leaves, of which no word is left | nothing, the row fails: writing all again would make an old version the current one |
+//!
+//! The last line but one makes it idempotent: whoever looks at what a restack has left finds nothing to do, and needs no memory for that.
 
 /// What one version of a key needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,15 +77,39 @@ pub fn mirrors(
     oldest: usize,
     is_same: impl Fn(usize, usize) -> bool,
 ) -> Vec<usize> {
-    let fits = |copy: usize, layer: usize| match (stack[copy], stack[layer]) {
+    let longest = oldest.div_ceil(2);
+    (1..=longest)
+        .filter(|length| {
+            (0..*length).all(|up| fits(stack, oldest - up - length, oldest - up, &is_same))
+        })
+        .collect()
+}
+
+/// How many layers on top may be what a rewriting of all down to `oldest` has left that came to no end, and of which no word is left: they
+/// mirror the oldest ones, and below them are more. All numbers that fit. `is_same` as for [`mirrors`].
+pub fn halfway(
+    stack: &[Layer],
+    oldest: usize,
+    is_same: impl Fn(usize, usize) -> bool,
+) -> Vec<usize> {
+    let most = oldest / 2;
+    (1..=most)
+        .filter(|copies| (0..*copies).all(|up| fits(stack, copies - 1 - up, oldest - up, &is_same)))
+        .collect()
+}
+
+/// Whether one layer may be the copy of another, which needs a copy or not.
+fn fits(
+    stack: &[Layer],
+    copy: usize,
+    layer: usize,
+    is_same: impl Fn(usize, usize) -> bool,
+) -> bool {
+    match (stack[copy], stack[layer]) {
         (Layer::DeleteMarker, Layer::DeleteMarker) => true,
         (Layer::Satisfied, Layer::Satisfied | Layer::Update | Layer::Copy) => is_same(copy, layer),
         _ => false,
-    };
-    let longest = oldest.div_ceil(2);
-    (1..=longest)
-        .filter(|length| (0..*length).all(|up| fits(oldest - up - length, oldest - up)))
-        .collect()
+    }
 }
 
 /// How far the rewriting of a stack has come.
@@ -225,6 +251,47 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// A rewriting ends after any of its copies, and what was known of it is lost.
+    #[test]
+    fn what_was_left_halfway_is_seen_or_does_no_harm() {
+        let (mut seen, mut harmless, mut mistaken) = (0, 0, 0);
+        for seed in 0..20_000 {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let before = any_stack(&mut rng);
+            let work = planned(&before);
+            let whole = apply(&work, &before);
+            let oldest = work.rewritten.saturating_sub(1);
+            for copies in 1..work.rewritten {
+                let left = &whole[work.rewritten - copies..];
+                let told = format!("seed {seed}, {copies} copies: {before:?} {left:?}");
+                let kinds = layers(left);
+                let work = planned(left);
+                let is_same = |a: usize, b: usize| left[a].content == left[b].content;
+                let is_other_current =
+                    |copies: &usize| contents(left)[0] != contents(left)[*copies];
+                if superseded(left)[copies + oldest] {
+                    // With what was under the target before, the copies are a mirror of all: nothing is written.
+                    mistaken += 1;
+                    continue;
+                }
+                assert_eq!(work.rewritten, copies + oldest + 1, "{told}");
+                let begun = halfway(&kinds, copies + oldest, is_same);
+                if begun.iter().any(is_other_current) {
+                    seen += 1;
+                    continue;
+                }
+                harmless += 1;
+                let current = contents(&apply(&work, left))[0];
+                assert_eq!(current, contents(&before)[0], "{told}");
+            }
+        }
+        let told = format!("{seen} seen, {harmless} harmless, {mistaken} mistaken");
+        assert!(
+            seen > 1_000 && harmless > 1_000 && mistaken * 50 < seen,
+            "{told}"
+        );
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub use verify::Verify;
 mod asked;
 mod canary;
 mod gather;
+mod halfway;
 mod keys;
 mod look;
 mod multipart;

@@ -11,7 +11,7 @@
 //!    pair alike, and where checksums or the bytes, read, show each pair's content to be the same, there is nothing left to do, whoever
 //!    did it: the row is skipped. So restacking twice is restacking once, and nothing is claimed that was not looked at.
 //! 3. A run that ended in the middle left word of the stack's version ids before its first write. Whichever row of the key comes first
-//!    goes on with it.
+//!    goes on with it. Where that word is lost, what looks like such a beginning is left alone ([`super::halfway`]).
 //!
 //! With `--delete-superseded` a row may name a version that an earlier run has deleted. It is skipped where all that is left of its key
 //! is under the target.
@@ -169,6 +169,7 @@ impl<'a> Task<'_, 'a> {
         if let Some(failure) = gone {
             return Err(Stop::Row(failure.clone()));
         }
+        self.refuse_halfway(&layers, &kinds, work.rewritten).await?;
         if let Some(failure) = self.given_up.take() {
             return Err(Stop::Row(failure));
         }
@@ -321,7 +322,7 @@ impl<'a> Task<'_, 'a> {
         Ok(superseded)
     }
 
-    async fn are_same(
+    pub(super) async fn are_same(
         &self,
         copies: &[Layer<'a>],
         old: &[Layer<'a>],

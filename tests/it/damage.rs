@@ -140,6 +140,42 @@ async fn a_lost_reservation_makes_no_version_noncurrent() {
     setup.assert_complete(&job).await;
 }
 
+/// A restack is killed after the first of its copies, which is the current version then. With what it left word of it is gone on
+/// with. Without, nobody can tell that it is not somebody's new version: it is left alone, also by another job.
+#[tokio::test]
+async fn a_lost_checkpoint_makes_no_old_version_the_current_one() {
+    let setup = Versioned::with_objects(1).await;
+    let (client, key) = (&setup.store.client, &setup.keys[0]);
+    objects::put_plain(client, key, b"the current one").await;
+    let restack = || {
+        setup
+            .job()
+            .args("--rate 1 --versions restack --method copy")
+    };
+    let job = restack();
+    let mut child = job.command().spawn().expect("it starts");
+    setup.wait_for_copies(1);
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+    setup.wait_until_quiet();
+    let kept = job.path("kept");
+    copy_all(&job.state(), &kept);
+    assert_eq!(setup.versions().await[key], 3);
+    // Magic, version, length, an id of 32 digits, CRC.
+    Damage::CutTo(8 + 2 + 2 + 32 + 4).apply(&job.state().join("shard-0/journal"));
+    for job in [&job, &restack()] {
+        job.run().expect(3);
+        assert_eq!(setup.versions().await[key], 3);
+        let report = job.report();
+        assert_eq!(report[0].code, "RestackInterrupted", "{report:?}");
+    }
+    copy_all(&kept, &job.state());
+    job.run().expect(0);
+    assert_eq!(setup.versions().await[key], 4);
+    let read = objects::read(client, key, None).await;
+    assert_eq!(read.as_deref(), Ok(&b"the current one"[..]));
+}
+
 /// Every row is settled, and the journals lack outcomes: whoever looks takes the snapshots' word, and no report may leave rows out.
 #[tokio::test]
 async fn a_journal_that_ends_before_its_snapshot_gives_no_report() {
