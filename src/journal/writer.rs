@@ -140,6 +140,7 @@ impl Writer {
         Leader {
             shared: Arc::clone(&self.shared),
             progress: self.progress.clone(),
+            turn: Arc::default(),
             is_exclusive: self.is_exclusive,
         }
     }
@@ -173,6 +174,8 @@ impl Drop for Writer {
 pub struct Leader {
     shared: Arc<Shared>,
     progress: watch::Receiver<Progress>,
+    /// Of those who wait for a proof one asks, and the others have theirs after it in the order in which they came.
+    turn: Arc<tokio::sync::Mutex<()>>,
     is_exclusive: bool,
 }
 
@@ -192,16 +195,14 @@ impl Leader {
     /// # Errors
     /// Somebody has, or the state can't be written any more.
     pub async fn confirm(&self) -> Result<(), Arc<StateError>> {
+        if let Some(known) = self.known() {
+            return known;
+        }
+        let _turn = self.turn.lock().await;
         let mut progress = self.progress.clone();
         loop {
-            {
-                let told = progress.borrow();
-                if let Some(failed) = &told.failed {
-                    return Err(Arc::clone(failed));
-                }
-                if self.is_exclusive || told.proven.is_fresh() {
-                    return Ok(());
-                }
+            if let Some(known) = self.known() {
+                return known;
             }
             let asked = Instant::now();
             self.shared.lock().proof_wanted = true;
@@ -210,6 +211,15 @@ impl Leader {
             if known.await.is_err() {
                 return Err(Arc::new(StateError::Closed));
             }
+        }
+    }
+
+    /// Whether it is the one, as far as that is known without asking.
+    fn known(&self) -> Option<Result<(), Arc<StateError>>> {
+        let told = self.progress.borrow();
+        match &told.failed {
+            Some(failed) => Some(Err(Arc::clone(failed))),
+            None => (self.is_exclusive || told.proven.is_fresh()).then_some(Ok(())),
         }
     }
 }
