@@ -2,7 +2,8 @@
 //!
 //! Each shard that finishes looks whether the others have: the last one writes the report. Two that finish at the same moment
 //! may both see it and both write, which does no harm: of a job whose every row has an outcome there is one report, to the
-//! byte, and whoever writes it second puts the same in its place.
+//! byte, and whoever writes it second puts the same in its place. A report that was begun before is not put in its place any more: the
+//! date of the last one, which is agreed on before that is written, says that there is one.
 
 use std::path::{Path, PathBuf};
 
@@ -105,8 +106,11 @@ impl Completion<'_> {
         for _ in 0..FOLDS_MAX {
             let folded = self.folded(&report_in, parts.clone()).await?;
             // Where every row is settled after all, the last ones came while the journals were read.
-            if folded.unsettled == 0 || !self.is_finished().await? {
-                return self.publish(folded, report_in.1).await;
+            if folded.unsettled > 0 && self.is_finished().await? {
+                continue;
+            }
+            if let Some(written) = self.publish(folded, &report_in.1).await? {
+                return Ok(written);
             }
         }
         Err(self.incomplete())
@@ -143,20 +147,29 @@ impl Completion<'_> {
     fn incomplete(&self) -> Error {
         let place = self.home.root.place();
         let message = format!(
-            "the state {place} is damaged: every row is settled, and outcomes are missing in the journals; no report was written"
+            "the state {place} is damaged: every row is settled, and outcomes are missing in the journals: there is no whole report"
         );
         Error::new(Exit::State, message).hint(
             "restore the state from a copy; or begin with an empty one: objects that are under the target already will be skipped",
         )
     }
 
-    /// Puts the report in its place.
-    async fn publish(&self, folded: Folded, destination: Destination) -> Result<Written, Error> {
-        let created = self.created(&folded).await?;
-        let report = {
-            let writer = folded.writer;
-            blocking(move || writer.finish(created).map_err(unwritable)).await??
-        };
+    /// Puts the report in its place; `None` where the last one was written meanwhile, so that this one is out of date.
+    async fn publish(
+        &self,
+        folded: Folded,
+        destination: &Destination,
+    ) -> Result<Option<Written>, Error> {
+        let (settled, unsettled) = (folded.settled, folded.unsettled);
+        // The last report's date is there before anybody can see the report, so that whoever writes after it knows.
+        let created = self.created(unsettled).await?;
+        let mut writer = folded.writer;
+        let locked = blocking(move || writer.lock().map(|()| writer)).await?;
+        let writer = locked.map_err(unwritable)?;
+        if self.is_outdated(unsettled).await? {
+            return Ok(None);
+        }
+        let report = blocking(move || writer.finish(created).map_err(unwritable)).await??;
         let (manifest, needs_restore) = match destination {
             Destination::Directory => (
                 report.manifest_path.display().to_string(),
@@ -164,14 +177,24 @@ impl Completion<'_> {
                     .needs_restore
                     .map(|file| file.path.display().to_string()),
             ),
-            Destination::S3 { bucket, prefix } => self.upload(&bucket, &prefix, report).await?,
+            Destination::S3 { bucket, prefix } => {
+                match self.upload(bucket, prefix, report, unsettled).await? {
+                    Some(urls) => urls,
+                    None => return Ok(None),
+                }
+            }
         };
-        Ok(Written {
+        Ok(Some(Written {
             manifest,
             needs_restore,
-            settled: folded.settled,
-            unsettled: folded.unsettled,
-        })
+            settled,
+            unsettled,
+        }))
+    }
+
+    /// Whether a report that lacks so many rows comes after the one that lacks none.
+    async fn is_outdated(&self, unsettled: u64) -> Result<bool, Error> {
+        Ok(unsettled > 0 && self.home.root.read::<Dated>(DATED).await?.is_some())
     }
 
     /// The outcomes of each shard.
@@ -184,9 +207,9 @@ impl Completion<'_> {
     }
 
     /// When the report came to be what it is. All who write the report of a finished job say the same.
-    async fn created(&self, folded: &Folded) -> Result<OffsetDateTime, Error> {
+    async fn created(&self, unsettled: u64) -> Result<OffsetDateTime, Error> {
         let now = OffsetDateTime::now_utc();
-        if folded.unsettled > 0 {
+        if unsettled > 0 {
             return Ok(now);
         }
         let mine = Dated {
@@ -196,16 +219,22 @@ impl Completion<'_> {
         Ok(OffsetDateTime::from_unix_timestamp(agreed.created).unwrap_or(now))
     }
 
-    /// Puts a report into S3, `manifest.json` last; tells the URLs of it and of the rows that wait for a restore.
+    /// Puts a report into S3, `manifest.json` last; tells the URLs of it and of the rows that wait for a restore. `None`: it is out of
+    /// date. Nobody can be kept out there, so that is asked right before `manifest.json` and after it; the one that is written then takes
+    /// its place.
     async fn upload(
         &self,
         bucket: &str,
         prefix: &str,
         report: Report,
-    ) -> Result<(String, Option<String>), Error> {
+        unsettled: u64,
+    ) -> Result<Option<(String, Option<String>)>, Error> {
         let url = |name: &str| format!("s3://{bucket}/{prefix}{name}");
         let mut last = String::new();
         for file in &report.files {
+            if file.path == report.manifest_path && self.is_outdated(unsettled).await? {
+                return Ok(None);
+            }
             let key = format!("{prefix}{}", file.name);
             patiently(self.stall, || self.s3.upload(bucket, &key, &file.path))
                 .await
@@ -218,8 +247,11 @@ impl Completion<'_> {
                 })?;
             last = url(&file.name);
         }
+        if self.is_outdated(unsettled).await? {
+            return Ok(None);
+        }
         let needs_restore = report.needs_restore.map(|file| url(&file.name));
-        Ok((last, needs_restore))
+        Ok(Some((last, needs_restore)))
     }
 }
 

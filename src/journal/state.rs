@@ -180,7 +180,11 @@ impl StateRoot {
         Outcomes::read(Box::new(storage), job_id, counted).map(Some)
     }
 
-    async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
+    /// What the runners of a job have [agreed](Self::agree) on; `None` where nobody has said it yet.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] where it is not what was written.
+    pub async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {
         match self.store.read(name).await? {
             Some(sealed) => document::unseal(&sealed, &self.store.place(name)).map(Some),
             None => Ok(None),

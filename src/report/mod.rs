@@ -3,7 +3,7 @@
 //! ```text
 //! <root>/job-<id>/manifest.json            what there is, with MD5s; written last, so that it means "complete"
 //! <root>/job-<id>/manifest.json.md5        its MD5 in hex
-//! <root>/job-<id>/results/<40 hex>.csv     the rows that succeeded (skipped ones among them)
+//! <root>/job-<id>/results/<40 hex>.csv     the rows that succeeded (skipped ones among them); in S3 another name for other rows
 //! <root>/job-<id>/results/<40 hex>.csv     the rows that failed
 //! <root>/job-<id>/needs-restore.csv        those of them that wait for a restore, where there are any: ours, S3 has none
 //! ```
@@ -11,7 +11,9 @@
 //! Columns are `Bucket, Key, VersionId, TaskStatus, HTTPStatusCode, ErrorCode, ResultMessage`. `ReportSchema` in
 //! `manifest.json` names the last but two in the other order: so does S3's, and the rows that it writes are as ours.
 //! Keys are URL-encoded as in S3's manifests. Names are derived from the job, so writing a report again, with the same date, overwrites it
-//! with the same content: several may do so at once. Nothing is kept in memory but buffers.
+//! with the same content: several may do so at once. In S3, where nobody keeps two uploads from mixing, the results' names are derived
+//! from their content too, so that no `manifest.json` names rows that another writing has put in the place of its own. Nothing is kept in
+//! memory but buffers.
 //!
 //! `needs-restore.csv` is a manifest: bucket, key and, where the job's manifest has such a column, version id. S3 Batch Operations'
 //! restore takes it, and so does a next run.
@@ -114,6 +116,8 @@ pub struct ReportWriter {
     needs_restore: Results,
     writer: String,
     with_versions: bool,
+    /// Held from [`lock`](Self::lock) to the end.
+    lock: Option<File>,
 }
 
 impl ReportWriter {
@@ -147,6 +151,7 @@ impl ReportWriter {
             bucket: bucket.to_owned(),
             scope,
             destination,
+            lock: None,
         })
     }
 
@@ -212,12 +217,28 @@ impl ReportWriter {
         self.needs_restore.row(&fields[..columns])
     }
 
+    /// Waits until no other writing of the job's report puts files into the folder, and keeps others from it until this one has. Where a
+    /// file system can't lock a folder, the names that are put in place are still whole ones.
+    ///
+    /// # Errors
+    /// The folder is not there.
+    pub fn lock(&mut self) -> Result<(), ReportError> {
+        if self.lock.is_none() {
+            let folder = self.root.join(&self.job);
+            let lock = File::open(&folder).map_err(failed_at(&folder))?;
+            let _ = lock.lock();
+            self.lock = Some(lock);
+        }
+        Ok(())
+    }
+
     /// Puts everything in its place, `manifest.json` last. `created`: when the report came to be what it is. One that is there already and
     /// is the same stays whole meanwhile.
     ///
     /// # Errors
     /// A file can't be written. What an earlier run of the same job has left may then be without its `manifest.json`.
-    pub fn finish(self, created: OffsetDateTime) -> Result<Report, ReportError> {
+    pub fn finish(mut self, created: OffsetDateTime) -> Result<Report, ReportError> {
+        self.lock()?;
         let folder = self.root.join(&self.job);
         let manifest_path = folder.join("manifest.json");
         let md5_path = folder.join("manifest.json.md5");
@@ -229,11 +250,14 @@ impl ReportWriter {
             let Some(md5) = closed.md5.clone() else {
                 continue;
             };
-            let name = format!("{}/results/{}", self.job, closed.file_name);
-            let (bucket, prefix) = match &self.destination {
-                Destination::Directory => ("", ""),
-                Destination::S3 { bucket, prefix } => (bucket.as_str(), prefix.as_str()),
+            let (bucket, prefix, file_name) = match &self.destination {
+                Destination::Directory => ("", "", closed.file_name.clone()),
+                Destination::S3 { bucket, prefix } => {
+                    let name = result_name(&self.job, closed.status, Some(&md5));
+                    (bucket.as_str(), prefix.as_str(), name)
+                }
             };
+            let name = format!("{}/results/{file_name}", self.job);
             results.push(ManifestResult {
                 status: closed.status,
                 bucket: bucket.to_owned(),
@@ -246,9 +270,6 @@ impl ReportWriter {
             });
         }
         let manifest = manifest_json(results, created);
-        // One at a time. Where a file system can't lock a folder, the names that are put in place are still whole ones.
-        let lock = File::open(&folder).map_err(failed_at(&folder))?;
-        let _ = lock.lock();
         if fs::read(&manifest_path).is_ok_and(|there| there != manifest) {
             // A manifest must never name a file of another writing.
             remove(&manifest_path)?;
@@ -265,7 +286,7 @@ impl ReportWriter {
         let md5 = hex(&Md5::digest(&manifest));
         write_whole(&md5_path, md5.as_bytes(), &self.writer)?;
         write_whole(&manifest_path, &manifest, &self.writer)?;
-        drop(lock);
+        drop(self.lock);
         for path in [&md5_path, &manifest_path] {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             files.push(ReportFile {
@@ -318,6 +339,17 @@ fn manifest_json(results: Vec<ManifestResult>, created: OffsetDateTime) -> Vec<u
     serde_json::to_vec_pretty(&manifest).expect("strings and lists are always JSON")
 }
 
+/// The name of a result file. `md5`: of its content, where the name says that too.
+fn result_name(job: &str, status: &str, md5: Option<&str>) -> String {
+    let mut said = format!("reseal report\n{job}\n{status}");
+    if let Some(md5) = md5 {
+        said.push('\n');
+        said.push_str(md5);
+    }
+    let name = hex(&Sha256::digest(said));
+    format!("{}.csv", &name[..RESULT_NAME_HEX])
+}
+
 /// One result file, which comes into being with its first row.
 struct Results {
     status: &'static str,
@@ -329,9 +361,7 @@ struct Results {
 
 impl Results {
     fn new(folder: &Path, job: &str, status: &'static str, writer: &str) -> Self {
-        let name = hex(&Sha256::digest(format!("reseal report\n{job}\n{status}")));
-        let file_name = format!("{}.csv", &name[..RESULT_NAME_HEX]);
-        Self::named(folder, file_name, status, writer)
+        Self::named(folder, result_name(job, status, None), status, writer)
     }
 
     fn named(folder: &Path, file_name: String, status: &'static str, writer: &str) -> Self {

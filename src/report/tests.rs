@@ -149,6 +149,30 @@ fn writing_again_changes_nothing_but_the_date_and_leaves_nothing_behind() {
     assert_eq!(left.count(), 1);
 }
 
+/// Uploads of two writings may mix: no name stands for other rows than those of its `manifest.json`.
+#[test]
+fn in_s3_other_rows_have_other_names() {
+    let name_with = |rows: usize| {
+        let root = tempfile::tempdir().expect("tempdir");
+        let to = Destination::S3 {
+            bucket: "reports".to_owned(),
+            prefix: String::new(),
+        };
+        let mut report =
+            ReportWriter::create(root.path(), "f00d", "photos", false, Scope::All, to, "w")
+                .expect("create");
+        for key in &["a", "b"][..rows] {
+            report.row(key, None, &COPIED).expect("row");
+        }
+        let report = report.finish(OffsetDateTime::now_utc()).expect("finish");
+        let listed = manifest(&report)["Results"][0]["Key"].clone();
+        assert_eq!(listed, report.files[0].name.as_str());
+        report.files[0].name.clone()
+    };
+    assert_eq!(name_with(2), name_with(2));
+    assert_ne!(name_with(2), name_with(1));
+}
+
 #[test]
 fn until_it_is_finished_the_earlier_report_stands() {
     let root = tempfile::tempdir().expect("tempdir");

@@ -4,7 +4,7 @@ use std::process::Child;
 
 use serde_json::{Value, json};
 
-use crate::support::versioned::Versioned;
+use crate::support::versioned::{PATIENCE, Versioned};
 use crate::support::{BUCKET, Job, Run, csv_of, finish, read_report};
 
 const SHARDS: usize = 4;
@@ -113,6 +113,54 @@ async fn four_processes_share_a_job_and_one_of_them_is_killed() {
     let before = manifest();
     let again = finish(start(&job, 0)).expect(0);
     assert!(again.summary()["report"].is_string() && manifest() == before);
+}
+
+/// A report is asked for while a shard is at work. Before it has its files in place, the shard ends, agrees on the date of the last report
+/// and is killed before that is written: what stands then is not the report from before.
+#[tokio::test]
+async fn a_report_that_was_begun_before_the_end_is_not_the_last() {
+    let setup = Versioned::with_objects(20).await;
+    let job = setup.job().args("--shards 2");
+    finish(start(&job, 0)).expect(0);
+    let early = told(reseal(
+        &job,
+        "report --state state --report report --output json",
+    ));
+    let remaining = early["remaining"].as_u64().expect("a number");
+    assert!(remaining > 0, "{early}");
+
+    let folder = job.path(early["report"].as_str().expect("a path"));
+    let folder = folder.parent().expect("a folder");
+    let lock = std::fs::File::open(folder).expect("a folder");
+    lock.lock().expect("nobody writes");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_reseal"));
+    command.args("report --state state --report report --output json".split_whitespace());
+    job.prepare(&mut command);
+    let begun = command.spawn().expect("it starts");
+    let partial = |writer: &str| {
+        let results = std::fs::read_dir(folder.join("results")).expect("a folder");
+        let names = results.map(|entry| entry.expect("an entry").file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| name.contains(writer)).count() > 0
+    };
+    wait_until(|| partial("report-"));
+    let mut last = start(&job, 1);
+    wait_until(|| job.state().join("report.json").exists());
+    last.kill().expect("killed");
+    last.wait().expect("dead");
+    drop(lock);
+    let report = told(finish(begun));
+    assert_eq!(report["remaining"], 0, "{report}");
+    assert_eq!(job.report().len(), setup.keys.len());
+}
+
+/// Waits for something that must happen.
+fn wait_until(has_happened: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !has_happened() {
+        assert!(begun.elapsed() < PATIENCE, "it has not happened");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 #[tokio::test]
