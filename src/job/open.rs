@@ -190,20 +190,21 @@ impl Opening<'_> {
         home: &Home,
         state: &ShardState,
         source: ManifestSource,
-        mut parts: Vec<PartSource>,
+        parts: Vec<PartSource>,
         prepared: Prepared,
     ) -> Result<ShardFile, Error> {
+        let mut job = ShardFile::new(&self.spec, source, parts, prepared);
+        // First: what is kept of standard input takes the place of what is there.
+        self.agree(&home.root, &job).await?;
         let spool = home.spool(self.shard);
         if let Some((bucket, key)) = spool.filter(|_| self.config.manifest == Location::Stdin) {
             let kept = source::keep(self.s3, state.folder(), bucket, &key).await?;
-            for part in &mut parts {
+            for part in &mut job.parts {
                 if *part == PartSource::Spooled {
                     *part = kept.clone();
                 }
             }
         }
-        let job = ShardFile::new(&self.spec, source, parts, prepared);
-        self.agree(&home.root, &job).await?;
         state.write(&job).await?;
         Ok(job)
     }

@@ -191,6 +191,24 @@ async fn a_job_that_lives_in_s3_needs_nothing_of_this_machine() {
         Run::of(command.output().expect("it starts"))
     };
     let first = run("0", &csv).expect(0);
+    // What is not the job's manifest is refused before it takes the place of what is kept.
+    let kept = async || {
+        let get = setup.store.client.get_object().bucket("state");
+        let got = get.key("jobs/1/shard-0/manifest").send().await;
+        let body = got.expect("there").body.collect().await;
+        String::from_utf8(body.expect("a body").to_vec()).expect("text")
+    };
+    let shard_file = "jobs/1/shard-0/shard.json";
+    let get = setup.store.client.get_object().bucket("state");
+    let said = get.key(shard_file).send().await.expect("there").body;
+    let said = said.collect().await.expect("a body").into_bytes();
+    let delete = setup.store.client.delete_object().bucket("state");
+    delete.key(shard_file).send().await.expect("deleted");
+    run("0", &format!("{BUCKET},other\n")).expect(5);
+    assert_eq!(kept().await, csv);
+    let put = setup.store.client.put_object().bucket("state");
+    let put = put.key(shard_file).body(said.into());
+    put.send().await.expect("put back");
     assert_eq!(first.summary()["unfinished_shards"], json!([1]));
     let look = |command: &str| {
         let url = setup.store.s3.endpoint_url();
