@@ -11,7 +11,8 @@ use rand::{Rng, RngExt as _};
 use crate::encryption::{Encryption, Target};
 use crate::event::{ResponseClass, Throttler};
 use crate::s3_error::{
-    CREDENTIALS_UNAVAILABLE, EMPTY_ANSWER, NO_CONNECTION, NOT_SENT, S3Error, is_credentials_code,
+    CREDENTIALS_UNAVAILABLE, EMPTY_ANSWER, FILE_NOT_READ, FILE_NOT_WRITTEN, NO_CONNECTION,
+    NOT_SENT, S3Error, is_credentials_code,
 };
 
 /// Most attempts of a row's requests that failed for reasons other than throttling. At 10 % failing answers one row in
@@ -92,6 +93,10 @@ pub fn is_answer(error: &S3Error) -> bool {
 pub fn judge_look(error: &S3Error) -> Verdict {
     // The store does not know the question: whoever asks has to do without, which is no fault of the job.
     if error.http_status == 501 {
+        return Verdict::FailRow;
+    }
+    // The store did its part: a disk of this machine is full, say.
+    if matches!(error.code.as_str(), FILE_NOT_WRITTEN | FILE_NOT_READ) {
         return Verdict::FailRow;
     }
     if is_stall(error) {
@@ -426,6 +431,8 @@ mod tests {
     fn an_answer_is_what_shows_that_the_store_answers_and_lets_us_in() {
         for (status, code, trouble, answer) in [
             (0, "NoAnswer", true, false),
+            (0, "FileNotWritten", false, false),
+            (0, "FileNotRead", false, false),
             (0, "NoConnection", true, false),
             (0, "CredentialsUnavailable", true, false),
             (400, "ExpiredToken", true, false),

@@ -8,6 +8,10 @@ use crate::outcome::Failure;
 
 /// Code of a request that got no whole answer. Ours: S3 has no code for silence.
 pub const NO_ANSWER: &str = "NoAnswer";
+/// Code of a download whose file could not be written. Ours.
+pub const FILE_NOT_WRITTEN: &str = "FileNotWritten";
+/// Code of an upload whose file could not be read. Ours.
+pub const FILE_NOT_READ: &str = "FileNotRead";
 /// Code of an answer with status 200 and no content where S3 always sends some. Ours.
 pub const EMPTY_ANSWER: &str = "EmptyAnswer";
 /// Code of an answer that is cut off, or not what S3 sends, under a status that says OK. Ours.

@@ -530,22 +530,29 @@ where
         };
         let verdict = retry::judge_look(&error);
         let is_waited_for = stall.may_wait() && retry::is_trouble(&error);
-        if is_waited_for && (verdict == Verdict::Stall || stall.is_on()) {
-            stall.begin(stall::why(&error));
-            let since = *waiting_since.get_or_insert(sent);
-            match stall.pause(&mut rng) {
-                // Others may fare better time and again.
-                Some(wait) if since.elapsed() < stall.max() => tokio::time::sleep(wait).await,
-                _ => return Err(stall.given_up(&error)),
+        let pause = if is_waited_for && (verdict == Verdict::Stall || stall.is_on()) {
+            None
+        } else {
+            let verdict = verdict.without_waiting(&error);
+            match attempts.next(&verdict, &error, &mut rng) {
+                Some(wait) if verdict != Verdict::FailRow => Some(wait),
+                None if is_waited_for => None,
+                _ => return Err(error),
             }
-            continue;
-        }
-        let verdict = verdict.without_waiting(&error);
-        match attempts.next(&verdict, &error, &mut rng) {
-            Some(wait) if verdict != Verdict::FailRow => tokio::time::sleep(wait).await,
-            None if is_waited_for => stall.begin(stall::why(&error)),
-            _ => return Err(error),
-        }
+        };
+        let pause = match pause {
+            Some(pause) => pause,
+            None => {
+                stall.begin(stall::why(&error));
+                let since = *waiting_since.get_or_insert(sent);
+                match stall.pause(&mut rng) {
+                    // Others may fare better time and again.
+                    Some(pause) if since.elapsed() < stall.max() => pause,
+                    _ => return Err(stall.given_up(&error)),
+                }
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -570,4 +577,58 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::new(Exit::Internal, format!("a worker thread failed: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::event::Operation;
+    use crate::s3_error::{FILE_NOT_WRITTEN, STALLED};
+
+    fn lost() -> S3Error {
+        S3Error::no_answer(Operation::HeadObject, "cut off".to_owned())
+    }
+
+    /// One whose attempts are used up, while others get answers all the time, so that no stall lasts.
+    #[tokio::test(start_paused = true)]
+    async fn who_alone_gets_no_answer_asks_with_pauses_and_not_for_ever() {
+        let stall = Stall::new(Duration::from_secs(60));
+        stall.heard(Instant::now(), &Ok(()));
+        let (begun, asked) = (Instant::now(), Cell::new(0));
+        let error = patiently(&stall, || {
+            asked.set(asked.get() + 1);
+            assert!(asked.get() < 1_000, "without a pause");
+            stall.heard(Instant::now(), &Ok(()));
+            async { Err::<(), _>(lost()) }
+        })
+        .await
+        .expect_err("never an answer");
+        assert_eq!(error.code, STALLED);
+        assert!(
+            begun.elapsed() < Duration::from_secs(240),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert!(asked.get() > 20, "{}", asked.get());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_cannot_be_written_is_not_waited_for() {
+        let stall = Stall::new(Duration::from_secs(60));
+        stall.heard(Instant::now(), &Ok(()));
+        let full = S3Error {
+            code: FILE_NOT_WRITTEN.to_owned(),
+            ..lost()
+        };
+        let asked = Cell::new(0);
+        let error = patiently(&stall, || {
+            asked.set(asked.get() + 1);
+            let full = full.clone();
+            async { Err::<(), _>(full) }
+        });
+        assert_eq!(error.await.expect_err("full"), full);
+        assert_eq!((asked.get(), stall.is_on()), (1, false));
+    }
 }

@@ -8,7 +8,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{S3, answer};
-use crate::s3_error::{NO_ANSWER, S3Error};
+use crate::s3_error::{FILE_NOT_READ, FILE_NOT_WRITTEN, NO_ANSWER, S3Error};
 
 /// How long the first byte of a download, or the answer to one uploaded part, may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -49,7 +49,7 @@ impl S3 {
             retry_after: None,
         };
         let unwritable = |error: std::io::Error| S3Error {
-            code: "FileNotWritten".to_owned(),
+            code: FILE_NOT_WRITTEN.to_owned(),
             ..broken(format!("{}: {error}", file.display()))
         };
         let mut answer = answer(
@@ -213,7 +213,7 @@ async fn part_of(file: &Path, offset: u64, length: u64) -> Result<ByteStream, S3
 fn unreadable(file: &Path) -> impl Fn(std::io::Error) -> S3Error + '_ {
     move |error| S3Error {
         operation: "PutObject",
-        code: "FileNotRead".to_owned(),
+        code: FILE_NOT_READ.to_owned(),
         http_status: 0,
         message: format!("{}: {error}", file.display()),
         request_id: None,
