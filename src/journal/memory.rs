@@ -36,6 +36,8 @@ struct World {
     frames: BTreeMap<String, Vec<Vec<u8>>>,
     appends: u64,
     plan: Option<Plan>,
+    /// Documents that are to be replaced wait for ever.
+    is_stuck: bool,
 }
 
 /// A state in memory. Clones are the same state, as seen by another runner.
@@ -46,6 +48,11 @@ impl MemoryStore {
     /// Decides what happens to each append from now on, by its number, counted from 1 over all runners.
     pub(crate) fn plan(&self, plan: impl FnMut(u64) -> Fault + Send + 'static) {
         self.0.lock().unwrap().plan = Some(Box::new(plan));
+    }
+
+    /// From now on no document is replaced, and whoever tries has no answer.
+    pub(crate) fn get_stuck(&self) {
+        self.0.lock().unwrap().is_stuck = true;
     }
 
     /// How many appends there were.
@@ -108,6 +115,9 @@ impl Store for MemoryStore {
     }
 
     async fn replace(&self, name: &str, bytes: Vec<u8>) -> Result<(), StateError> {
+        if self.0.lock().unwrap().is_stuck {
+            std::future::pending().await
+        }
         let mut world = self.0.lock().unwrap();
         world.documents.insert(name.to_owned(), bytes);
         Ok(())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::journal::memory::{Fault, MemoryStore};
+use crate::journal::snapshot::{SNAPSHOT_BATCHES, WRITE_TIME_MAX};
 use crate::journal::{COMMIT_INTERVAL, LEADER_PROOF_AGE_MAX, StateRoot};
 use crate::shard::Shard;
 
@@ -193,7 +194,7 @@ async fn a_store_that_stays_away_ends_the_run() {
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_changes_nothing() {
     let store = MemoryStore::default();
-    let rows = 5 * crate::journal::snapshot::SNAPSHOT_BATCHES;
+    let rows = 5 * SNAPSHOT_BATCHES;
     for run in 0..2 {
         let (_, mut writer) = runner(&store).await;
         for row in 0..rows {
@@ -232,4 +233,26 @@ async fn a_snapshot_changes_nothing() {
     let with = with.unwrap();
     assert!(with.settled_twice > 0 && !with.checkpoints.is_empty() && with.epochs == 2);
     assert_eq!(with, from_the_start(&store).await);
+}
+
+/// Batches come first: a store that does not answer to a snapshot holds them up for a moment only.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_gets_no_answer_holds_nobody_up_for_long() {
+    let store = MemoryStore::default();
+    let (_, mut writer) = runner(&store).await;
+    store.get_stuck();
+    let (mut longest, rows) = (Duration::ZERO, SNAPSHOT_BATCHES + 20);
+    for row in 0..rows {
+        let sent = tokio::time::Instant::now();
+        let sequence = writer.append(&succeeded(row, 1));
+        let written = tokio::time::timeout(STALL, synced(&writer, sequence));
+        assert!(written.await.expect("it goes on"), "row {row}");
+        longest = longest.max(sent.elapsed());
+    }
+    assert!(longest >= WRITE_TIME_MAX, "a snapshot was tried");
+    assert!(longest < WRITE_TIME_MAX * 2, "{longest:?}");
+    let closed = tokio::time::timeout(WRITE_TIME_MAX * 2, writer.close());
+    closed.await.expect("it ends").unwrap();
+    let all = from_the_start(&store).await;
+    assert_eq!(all.settled.len(), rows);
 }
