@@ -1,6 +1,7 @@
 //! Where a job's state is, and what lies beside it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::spec::JobFile;
 use crate::config::Location;
@@ -12,6 +13,13 @@ use crate::shard::Shard;
 
 /// The report that nobody wanted elsewhere, below the state.
 const REPORT: &str = "report";
+
+/// How the names of scratch folders begin.
+const SCRATCH: &str = ".preparing-";
+
+/// Where several processes may be at work, a scratch folder of this age is nobody's any more: preparing a manifest and writing a report
+/// take hours at most.
+pub const LEFT_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What standard input is not.
 const NO_PLACE: &str = "--state is a folder or s3://bucket/prefix";
@@ -110,7 +118,10 @@ impl Home {
     /// It can't be made.
     pub fn scratch(&self) -> Result<tempfile::TempDir, Error> {
         match &self.location {
-            Location::Path(path) => scratch_in(path),
+            Location::Path(path) => {
+                remove_left(path, LEFT_AFTER);
+                scratch_in(path)
+            }
             Location::S3 { .. } | Location::Stdin => scratch_in(&std::env::temp_dir()),
         }
     }
@@ -124,13 +135,31 @@ fn below(prefix: &str, name: &str) -> String {
     }
 }
 
+/// Removes the scratch folders in `parent` that processes left which were killed: those that are so old. With zero nobody else may be at
+/// work there.
+pub fn remove_left(parent: &Path, age: Duration) {
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    for entry in entries {
+        let is_scratch = entry.file_name().to_string_lossy().starts_with(SCRATCH);
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let is_left = || {
+            let old = modified.ok().and_then(|at| at.elapsed().ok());
+            age.is_zero() || old.is_some_and(|old| old >= age)
+        };
+        if is_scratch && is_left() {
+            // It only takes room.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A folder in `parent` that vanishes when it is dropped.
 ///
 /// # Errors
 /// It can't be made.
 pub fn scratch_in(parent: &Path) -> Result<tempfile::TempDir, Error> {
     tempfile::Builder::new()
-        .prefix(".preparing-")
+        .prefix(SCRATCH)
         .tempdir_in(parent)
         .map_err(|error| {
             Error::io(
@@ -138,4 +167,33 @@ pub fn scratch_in(parent: &Path) -> Result<tempfile::TempDir, Error> {
                 &error,
             )
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn what_killed_processes_left_is_removed_when_it_is_nobodys() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = |name: &str, age: Duration| {
+            let path = parent.path().join(name);
+            fs::create_dir_all(path.join("manifest")).unwrap();
+            let at = SystemTime::now() - age;
+            File::open(&path).unwrap().set_modified(at).unwrap();
+            path
+        };
+        let minute = Duration::from_secs(60);
+        let old = folder(".preparing-old", LEFT_AFTER + minute);
+        let young = folder(".preparing-young", LEFT_AFTER - minute);
+        let other = folder("shard-0", LEFT_AFTER * 2);
+        let there = || [&old, &young, &other].map(|path| path.exists());
+        remove_left(parent.path(), LEFT_AFTER);
+        assert_eq!(there(), [false, true, true]);
+        remove_left(parent.path(), Duration::ZERO);
+        assert_eq!(there(), [false, false, true]);
+    }
 }

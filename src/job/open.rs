@@ -9,8 +9,9 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::home::{Home, scratch_in};
+use super::home::{Home, LEFT_AFTER, remove_left, scratch_in};
 use super::pinned;
 use super::source::{self, ManifestSource, PartSource, Unprepared, blocking};
 use super::spec::{JobFile, JobSpec, ShardFile};
@@ -104,7 +105,7 @@ impl Opening<'_> {
         if let Some(job) = home.root.read_job::<JobFile>().await? {
             job.check(&home.root.place(), &self.spec, self.shard)?;
         }
-        let state = home.root.take(self.shard).await?;
+        let state = self.take(&home).await?;
         let job = match state.read().await? {
             Some(job) => self.reopen(&home, &state, job, source).await?,
             None => {
@@ -116,10 +117,18 @@ impl Opening<'_> {
         Ok(Opened { home, state, job })
     }
 
+    /// Takes the shard's state. What an earlier run has left there that was killed while it prepared is removed: nobody else is there.
+    async fn take(&self, home: &Home) -> Result<ShardState, Error> {
+        let state = home.root.take(self.shard).await?;
+        remove_left(state.folder(), Duration::ZERO);
+        Ok(state)
+    }
+
     /// Makes a home below `states`. The job's id, and so its folder, follows from the manifest's content.
     async fn settle(&self, states: &Path, source: ManifestSource) -> Result<Opened, Error> {
         std::fs::create_dir_all(states)
             .map_err(|error| Error::io(format!("cannot make {}", states.display()), &error))?;
+        remove_left(states, LEFT_AFTER);
         let scratch = scratch_in(states)?;
         let folder = source::folder(scratch.path())?;
         let (parts, prepared) = self.prepare(&folder).await?;
@@ -127,7 +136,7 @@ impl Opening<'_> {
         if let Some(job) = home.root.read_job::<JobFile>().await? {
             job.check(&home.root.place(), &self.spec, self.shard)?;
         }
-        let state = home.root.take(self.shard).await?;
+        let state = self.take(&home).await?;
         let job = match state.read().await? {
             Some(job) => {
                 self.agree(&home.root, &job).await?;

@@ -212,3 +212,14 @@ async fn a_journal_that_ends_before_its_snapshot_gives_no_report() {
     shard("1").expect(0);
     setup.assert_complete(&job).await;
 }
+
+/// A run that is killed while it prepares leaves its scratch folder: the next one that has the state to itself removes it.
+#[tokio::test]
+async fn what_was_left_of_preparing_is_removed() {
+    let setup = Versioned::with_objects(1).await;
+    let job = setup.job();
+    let left = job.state().join("shard-0/.preparing-left");
+    job.write("state/shard-0/.preparing-left/manifest/part-000000", "half");
+    job.run().expect(0);
+    assert!(!left.exists());
+}
