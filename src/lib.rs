@@ -94,6 +94,7 @@ pub mod retry;
 // Mechanisms: each knows the nouns and one outside thing
 pub mod s3;
 
+pub mod durable;
 pub mod limiter;
 pub mod stall;
 

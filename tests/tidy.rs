@@ -52,7 +52,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("retry", &[]),
     // Mechanisms don't know each other. The sample's inventory has its keys as a manifest has them.
     // A state may be in S3.
-    ("journal", &["retry", "s3"]),
+    ("journal", &["durable", "retry", "s3"]),
+    // What each that writes files needs.
+    ("durable", &[]),
     ("limiter", &["retry"]),
     ("stall", &["human", "retry"]),
     ("local_s3", &["manifest"]),
@@ -90,7 +92,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pace", &["human"]),
     ("metrics", &["human", "pace"]),
     ("progress", &["human", "pace"]),
-    ("report", &["human", "manifest"]),
+    ("report", &["durable", "human", "manifest"]),
     ("summary", &["human"]),
 ];
 

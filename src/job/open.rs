@@ -16,6 +16,7 @@ use super::pinned;
 use super::source::{self, ManifestSource, PartSource, Unprepared, blocking};
 use super::spec::{JobFile, JobSpec, ShardFile};
 use crate::config::{JobConfig, Location};
+use crate::durable::sync_parent;
 use crate::error::Error;
 use crate::event::Event;
 use crate::exit::Exit;
@@ -146,9 +147,11 @@ impl Opening<'_> {
                 let kept = state.folder().join(folder.file_name().unwrap_or_default());
                 // Left by a run that was killed before it could write down what it had.
                 let _ = std::fs::remove_dir_all(&kept);
-                std::fs::rename(&folder, &kept).map_err(|error| {
-                    Error::io(format!("cannot move {}", folder.display()), &error)
-                })?;
+                std::fs::rename(&folder, &kept)
+                    .and_then(|()| sync_parent(&kept))
+                    .map_err(|error| {
+                        Error::io(format!("cannot move {}", folder.display()), &error)
+                    })?;
                 self.begin(&home, &state, source, parts, prepared).await?
             }
         };

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::config::Location;
+use crate::durable::sync_parent;
 use crate::error::Error;
 use crate::event::Event;
 use crate::exit::Exit;
@@ -288,6 +289,8 @@ pub fn compare(input: &mut impl Read, kept: &Path) -> io::Result<Comparison> {
 pub fn folder(parent: &Path) -> Result<PathBuf, Error> {
     let folder = parent.join(FOLDER);
     make_folder(&folder)?;
+    sync_parent(&folder)
+        .map_err(|error| Error::io(format!("cannot sync {}", parent.display()), &error))?;
     Ok(folder)
 }
 
@@ -323,7 +326,9 @@ async fn fetch_top(s3: &S3, location: &Location, folder: &Path) -> Result<Top, E
             blocking(move || {
                 let mut file = std::fs::File::create(&target)?;
                 std::io::copy(&mut std::io::stdin().lock(), &mut file)?;
-                file.sync_all()
+                file.sync_all()?;
+                // The shard will say that it is there, and there is no other.
+                sync_parent(&target)
             })
             .await?
             .map_err(|error| Error::io("cannot keep standard input in the state", &error))?;

@@ -13,6 +13,7 @@ use super::frame::{self, Frames};
 use super::storage::{FileStorage, Storage};
 use super::store::{Batch, Hold, Log, Mark, Store};
 use super::{COMMIT_INTERVAL, DOCUMENT_BYTES_MAX, StateError};
+use crate::durable::sync_parent;
 
 /// The file in a folder that its holder has locked.
 pub(super) const LOCK: &str = "lock";
@@ -319,12 +320,4 @@ fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     sync_parent(path)
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(parent)?.sync_all()
 }

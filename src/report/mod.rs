@@ -30,6 +30,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::durable;
 use crate::manifest::encode_key;
 use crate::outcome::TaskOutcome;
 
@@ -140,6 +141,9 @@ impl ReportWriter {
         let folder = root.join(&job);
         let results = folder.join("results");
         fs::create_dir_all(&results).map_err(failed_at(&results))?;
+        for made in [&results, &folder] {
+            let _ = durable::sync_parent(made);
+        }
         Ok(Self {
             succeeded: Results::new(&results, &job, "succeeded", writer),
             failed: Results::new(&results, &job, "failed", writer),
@@ -428,7 +432,7 @@ impl Closed {
     /// Gives the file its name. Without rows there is no file, nor one of an earlier writing.
     fn publish(&self) -> Result<(), ReportError> {
         match &self.md5 {
-            Some(_) => fs::rename(&self.partial, &self.path).map_err(failed_at(&self.path)),
+            Some(_) => rename(&self.partial, &self.path),
             None => remove(&self.path),
         }
     }
@@ -460,7 +464,15 @@ fn write_whole(path: &Path, content: &[u8], writer: &str) -> Result<(), ReportEr
     let mut file = File::create(&partial).map_err(failed_at(&partial))?;
     file.write_all(content).map_err(failed_at(&partial))?;
     file.sync_all().map_err(failed_at(&partial))?;
-    fs::rename(&partial, path).map_err(failed_at(path))
+    rename(&partial, path)
+}
+
+/// Gives a file its name, for good before anything is written that counts on it. Where a file system can't sync a folder, a crash may
+/// cost the report, and the same command writes it again.
+fn rename(partial: &Path, path: &Path) -> Result<(), ReportError> {
+    fs::rename(partial, path).map_err(failed_at(path))?;
+    let _ = durable::sync_parent(path);
+    Ok(())
 }
 
 fn remove(path: &Path) -> Result<(), ReportError> {
