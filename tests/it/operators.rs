@@ -271,6 +271,43 @@ fn the_job_acts_on_our_exit_codes() {
     assert_eq!(action(rules, 137), "Count");
 }
 
+/// Of an Indexed Job one shard's failed rows, or a pod that was replaced, must not stop the others.
+#[test]
+fn an_indexed_job_fails_by_index() {
+    let readme = read("README.md");
+    let from = readme
+        .find("    spec:\n      completionMode: Indexed\n")
+        .expect("it is in the README");
+    let lines = readme[from..].lines();
+    let snippet: Vec<_> = lines.map_while(|line| line.strip_prefix("    ")).collect();
+    let spec: BTreeMap<String, JobSpec> = strict(&snippet.join("\n")).expect("the API's schema");
+    let job = &spec["spec"];
+    assert_eq!(job.completion_mode.as_deref(), Some("Indexed"));
+    assert_eq!(job.completions, job.parallelism);
+    assert_eq!(pod(job).restart_policy.as_deref(), Some("Never"));
+    assert_eq!(job.pod_replacement_policy.as_deref(), Some("Failed"));
+    assert!(job.backoff_limit_per_index.is_some(), "FailIndex needs it");
+    let policy = job.pod_failure_policy.as_ref().expect("podFailurePolicy");
+    for rule in policy
+        .rules
+        .iter()
+        .filter_map(|rule| rule.on_exit_codes.as_ref())
+    {
+        assert_eq!(rule.container_name.as_ref(), Some(&container(job).name));
+    }
+    for exit in Exit::ALL {
+        let wanted = match exit {
+            Exit::Complete => continue,
+            Exit::Usage | Exit::JobFailed => "FailJob",
+            Exit::RowsFailed => "FailIndex",
+            Exit::Internal | Exit::State => "Count",
+            Exit::Interrupted => "Ignore",
+        };
+        let found = action(&policy.rules, exit.code().into());
+        assert_eq!(found, wanted, "{exit:?}");
+    }
+}
+
 /// Rules that the API server checks and no schema tells.
 /// Source: Kubernetes, pkg/apis/batch/validation, and "Handling retriable and non-retriable pod failures".
 #[test]
