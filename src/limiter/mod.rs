@@ -190,19 +190,27 @@ impl Limiter {
         Self(shared)
     }
 
+    /// The right to send a request, where nobody has to be waited for.
+    pub fn permit_now(&self, need: Need<'_>) -> Option<Permit<'_>> {
+        let now = self.0.now();
+        let mut state = self.0.state();
+        let line = state.line_of(&need, now);
+        let is_free = state.waiting == 0 && state.held_up(line, need.units, now).is_none();
+        is_free.then(|| Permit {
+            limiter: self,
+            taken: Some(state.take(line, need.units, now)),
+        })
+    }
+
     /// Waits until a request may be sent. First come, first served, among those that need the same.
     pub async fn permit(&self, need: Need<'_>) -> Permit<'_> {
+        if let Some(permit) = self.permit_now(need) {
+            return permit;
+        }
         let mut waiting = {
             let now = self.0.now();
             let mut state = self.0.state();
             let line = state.line_of(&need, now);
-            if state.waiting == 0 && state.held_up(line, need.units, now).is_none() {
-                let taken = state.take(line, need.units, now);
-                return Permit {
-                    limiter: self,
-                    taken: Some(taken),
-                };
-            }
             let (granted, waiting) = oneshot::channel();
             let waiter = Waiter {
                 units: need.units,

@@ -83,6 +83,19 @@ impl Task<'_, '_> {
             key: &self.entry.key,
             units: asked.units,
         };
+        let may = need.kind == Kind::Read || self.ctx.leader.is_proven();
+        if may && !*self.ctx.draining.borrow() {
+            // Nearly always.
+            if let Some(permit) = self.ctx.limiter.permit_now(need) {
+                self.wrote.set(self.wrote.get() || need.kind == Kind::Write);
+                return Ok(permit);
+            }
+        }
+        Box::pin(self.permit_later(need)).await
+    }
+
+    /// The same, where something has to be waited for.
+    async fn permit_later(&self, need: Need<'_>) -> Result<Permit<'_>, Stop> {
         if need.kind == Kind::Read {
             let permit = self.ctx.limiter.permit(need);
             return match self.wrote.get() {

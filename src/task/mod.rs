@@ -312,7 +312,7 @@ impl<'c, 'a> Task<'c, 'a> {
         let row = plan::plan_row(self.entry, self.started, self.ctx.circumstances(&target));
         let mut known = match row {
             RowPlan::Skip(reason) => return Err(Stop::Skip(reason)),
-            RowPlan::Restack => return self.restack(None).await,
+            RowPlan::Restack => return Box::pin(self.restack(None)).await,
             RowPlan::Look if self.is_restacked() => return Ok(self.restacked()),
             RowPlan::Unseen(head) if !self.proof.looks() && !self.deletes_superseded() => {
                 Some(Look {
@@ -331,7 +331,7 @@ impl<'c, 'a> Task<'c, 'a> {
                 None => match self.look().await {
                     // Perhaps an earlier run has superseded and deleted it.
                     Err(Stop::Row(gone)) if gone.http_status == 404 && self.may_be_deleted() => {
-                        return self.restack(Some(gone)).await;
+                        return Box::pin(self.restack(Some(gone))).await;
                     }
                     look => look?,
                 },
@@ -345,7 +345,7 @@ impl<'c, 'a> Task<'c, 'a> {
                 Ok(Some(outcome)) => return Ok(outcome),
                 Ok(None) => {}
                 Err(Stop::Row(failure)) if may_be_of_another_key(&failure, &target) => {
-                    let changed = self.changed_since(&look, &mut was_refused).await?;
+                    let changed = Box::pin(self.changed_since(&look, &mut was_refused)).await?;
                     known = Some(changed.ok_or(Stop::Row(failure))?);
                 }
                 Err(stop) => return Err(stop),
@@ -388,10 +388,12 @@ impl<'c, 'a> Task<'c, 'a> {
             Plan::Done => {
                 if let Some(before) = self.before.take() {
                     let written = written_as(&look.head);
-                    match self.verify(&before, &target, &written).await {
+                    match Box::pin(self.verify(&before, &target, &written)).await {
                         Ok(true) => {}
                         Ok(false) => {
-                            return self.changed_meanwhile(look, &target).await.map(|()| None);
+                            return Box::pin(self.changed_meanwhile(look, &target))
+                                .await
+                                .map(|()| None);
                         }
                         // While the store has yet to earn trust, it has none.
                         Err(Stop::Wrong(failure)) if self.place.is_none() => {
@@ -421,13 +423,15 @@ impl<'c, 'a> Task<'c, 'a> {
             drop(resolving);
             // In another order than there, two tasks could wait for each other.
             self.place = None;
-            return self.restack(None).await.map(Some);
+            return Box::pin(self.restack(None)).await.map(Some);
         }
         self.enter_canary().await?;
         let (before, carry) = match self.known_of(&plan, look, &target).await {
             // What is asked and read is pinned to the look.
             Err(Stop::Row(failure)) if failure.http_status == 412 => {
-                return self.changed_meanwhile(look, &target).await.map(|()| None);
+                return Box::pin(self.changed_meanwhile(look, &target))
+                    .await
+                    .map(|()| None);
             }
             known => known?,
         };
@@ -436,7 +440,7 @@ impl<'c, 'a> Task<'c, 'a> {
             self.note_superseding(look).await?;
         }
         let written = match plan {
-            Plan::UpdateEncryption => self.update(look, &target).await?,
+            Plan::UpdateEncryption => Box::pin(self.update(look, &target)).await?,
             Plan::CopyInPlace { resend } => {
                 let directive = if resend {
                     Directive::Replace
@@ -447,8 +451,7 @@ impl<'c, 'a> Task<'c, 'a> {
             }
             Plan::MultipartCopy => {
                 let destination = Destination::Etag(&look.head.etag);
-                self.copy_in_parts(look, &target, &carry, destination)
-                    .await?
+                Box::pin(self.copy_in_parts(look, &target, &carry, destination)).await?
             }
             Plan::Done | Plan::Skip(_) | Plan::Refuse(_) | Plan::Restack => {
                 unreachable!("returned above")
@@ -458,12 +461,14 @@ impl<'c, 'a> Task<'c, 'a> {
             return Ok(None);
         };
         if let Some(before) = self.before.take()
-            && !self.verify(&before, &target, &written).await?
+            && !Box::pin(self.verify(&before, &target, &written)).await?
         {
             // Under the target it may still be ours, and is held against what there was.
             self.before = Some(before);
             self.started = Started::Now;
-            return self.changed_meanwhile(look, &target).await.map(|()| None);
+            return Box::pin(self.changed_meanwhile(look, &target))
+                .await
+                .map(|()| None);
         }
         if plan != Plan::UpdateEncryption {
             self.delete_superseded(&target, Some(&written)).await?;

@@ -1,4 +1,7 @@
 //! Requests that are not answered as asked: sent again after a pause, or once everything goes on again.
+//!
+//! What is seldom on the way of a row is boxed: the futures of requests are large, and the one of a task has room for all that it may
+//! come to hold.
 
 use std::time::Duration;
 
@@ -24,7 +27,8 @@ impl Task<'_, '_> {
     {
         let (asked, mut attempts) = (asked.into(), Attempts::default());
         loop {
-            let refused = match self.answer(asked, &request, &mut attempts).await? {
+            let answer = Box::pin(self.answer(asked, &request, &mut attempts));
+            let refused = match answer.await? {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(refused) => refused,
             };
@@ -81,7 +85,7 @@ impl Task<'_, '_> {
     /// # Errors
     /// Every object would meet it, and nobody waits for the end of it.
     pub(super) async fn was_everything(&self, attempts: &mut Attempts) -> Result<bool, Stop> {
-        let Err(cause) = self.diagnose().await else {
+        let Err(cause) = Box::pin(self.diagnose()).await else {
             return Ok(false);
         };
         match self.judged(retry::judge_look(&cause), &cause) {
@@ -192,7 +196,7 @@ impl Task<'_, '_> {
         attempts: &mut Attempts,
         error: &S3Error,
     ) -> Result<(), Stop> {
-        if let Err(cause) = self.diagnose().await {
+        if let Err(cause) = Box::pin(self.diagnose()).await {
             if self.ctx.stall.may_wait() && retry::is_trouble(&cause) {
                 self.sit_out(attempts, &cause).await?;
                 attempts.forgive();
@@ -222,7 +226,7 @@ impl Task<'_, '_> {
         };
         self.ctx.stall.begin(stall::why(error));
         let outcome = self
-            .unless_drained(self.ask_until_it_is_over(error))
+            .unless_drained(Box::pin(self.ask_until_it_is_over(error)))
             .await?;
         outcome.map_err(|error| Stop::Unsettled(Unsettled::Fault(error)))?;
         self.unless_drained(tokio::time::sleep(wait)).await
@@ -263,7 +267,7 @@ impl Task<'_, '_> {
     /// Why a row is not gone on with that has met the beginning of too many stalls. Credentials that are good for everything else
     /// are refused for this object only.
     async fn stood_still_too_often(&self, error: &S3Error) -> Stop {
-        if error.is_of_credentials() && self.diagnose().await.is_ok() {
+        if error.is_of_credentials() && Box::pin(self.diagnose()).await.is_ok() {
             return Stop::Row(error.to_failure());
         }
         let message = format!(
