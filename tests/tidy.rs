@@ -12,6 +12,7 @@ const TEST_FILES: &[&str] = &[
     "src/journal/memory.rs",
     "src/local_s3/in_process.rs",
     "src/journal/tests",
+    "src/s3/direct/tests",
     "src/simulation",
 ];
 
@@ -111,6 +112,8 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("aws_credential_types", &["s3"]),
     ("aws_lc_rs", &["local_s3"]),
     ("aws_sdk_s3", &["s3", "local_s3"]),
+    ("aws_sigv4", &["s3"]),
+    ("aws_smithy_runtime_api", &["s3"]),
     ("aws_smithy_types", &["s3"]),
     ("aws_types", &["s3"]),
     ("base64", &["*"]),
@@ -128,7 +131,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
         ],
     ),
     ("hmac", &["local_s3"]),
-    ("http_body_util", &["local_s3"]),
+    ("http_body_util", &["local_s3", "s3"]),
     ("humantime", &["cli"]),
     ("hyper", &["local_s3"]),
     ("hyper_util", &["local_s3"]),

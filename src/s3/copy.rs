@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use aws_sdk_s3::error::BuildError;
+use aws_sdk_s3::operation::copy_object::CopyObjectInput;
+use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{MetadataDirective, TaggingDirective};
+use aws_smithy_runtime_api::client::interceptors::context::Input;
+use futures::future::BoxFuture;
 
 use super::request::{
     checksums_in, copy_source, encryption_in, from_key, send_expires, tagging, under_target,
     version_of, with_carried, with_content,
 };
-use super::{S3, answer, empty};
+use super::{S3, answer, empty, within};
 use crate::encryption::{CustomerKey, Encryption, Target};
 use crate::event::Operation;
 use crate::object::{Acl, Checksums, Lock, ObjectHead, ObjectRef, Tag};
@@ -114,22 +119,17 @@ pub(super) fn copy_limit(bytes: u64) -> Duration {
     COPY_TIMEOUT_BASE + Duration::from_secs(bytes / COPY_BYTES_PER_SECOND_MIN)
 }
 
-impl S3 {
-    /// CopyObject onto itself. Storage class and website redirect, which a copy resets, are always sent along.
-    ///
-    /// # Errors
-    /// What the store answered, also inside a 200; an empty 200 is [`EMPTY_ANSWER`](crate::s3_error::EMPTY_ANSWER).
-    pub async fn copy_in_place(&self, copy: Copy<'_>) -> Result<Written, S3Error> {
-        let operation = Operation::CopyObject.name();
+/// All of a copy but its Expires header.
+macro_rules! copying {
+    ($request:expr, $copy:expr) => {{
+        let copy: &Copy<'_> = $copy;
         let head = copy.head;
         let since = match copy.source {
             SourceCondition::UnmodifiedSince(seconds) => Some(DateTime::from_secs(seconds)),
             SourceCondition::Etag | SourceCondition::None => None,
         };
         let etag = (copy.source == SourceCondition::Etag).then(|| head.etag.clone());
-        let request = self
-            .client
-            .copy_object()
+        let request = $request
             .bucket(copy.object.bucket)
             .key(copy.object.key)
             .copy_source(copy_source(copy.object))
@@ -143,18 +143,52 @@ impl S3 {
                 .tagging_directive(TaggingDirective::Replace)
                 .set_tagging(tagging(tags));
         }
-        let mut expires = None;
         if copy.directive == Directive::Replace {
             request = with_content!(request, &head.headers, &head.metadata)
                 .metadata_directive(MetadataDirective::Replace);
             if copy.carry.tags.is_none() {
                 request = request.tagging_directive(TaggingDirective::Copy);
             }
-            expires = head.headers.expires.clone();
         }
-        let request = from_key!(under_target!(request, Some(copy.target)), copy.source_key);
-        let sent = send_expires!(request, expires);
-        let answer = answer(copy_limit(head.size), operation, sent).await?;
+        from_key!(under_target!(request, Some(copy.target)), copy.source_key)
+    }};
+}
+
+/// A copy that goes directly.
+fn input_of(copy: &Copy<'_>) -> Result<Input, BuildError> {
+    let input = copying!(CopyObjectInput::builder(), copy).build();
+    input.map(Input::erase)
+}
+
+impl S3 {
+    /// A copy that goes the SDK's way.
+    fn request_of(&self, copy: &Copy<'_>) -> CopyObjectFluentBuilder {
+        copying!(self.client.copy_object(), copy)
+    }
+
+    /// CopyObject onto itself. Storage class and website redirect, which a copy resets, are always sent along.
+    ///
+    /// # Errors
+    /// What the store answered, also inside a 200; an empty 200 is [`EMPTY_ANSWER`](crate::s3_error::EMPTY_ANSWER).
+    pub async fn copy_in_place(&self, copy: Copy<'_>) -> Result<Written, S3Error> {
+        let operation = Operation::CopyObject.name();
+        let limit = copy_limit(copy.head.size);
+        let headers = &copy.head.headers;
+        let expires = (copy.directive == Directive::Replace).then(|| headers.expires.clone());
+        let expires = expires.flatten();
+        // Requests and answers have many fields: in boxes they burden nobody's task, nor its stack.
+        let sent: BoxFuture<'_, _> = match self.direct.way(copy.object) {
+            Some(way) => {
+                let sent = self.direct.copy(way, input_of(&copy), expires);
+                Box::pin(within(limit, operation, sent))
+            }
+            None => {
+                let request = self.request_of(&copy);
+                let sent = send_expires!(request, expires);
+                Box::pin(answer(limit, operation, sent))
+            }
+        };
+        let answer = sent.await?;
         let result = answer
             .copy_object_result()
             .filter(|result| result.e_tag().is_some())

@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{self, ProvideCredentials, error::CredentialsError, future};
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::interceptors::{
     AfterDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
 };
@@ -227,6 +228,14 @@ impl Renewing {
         self.held().number
     }
 
+    /// An answer to what was signed with those of this number.
+    fn hear(&self, number: u64, response: &HttpResponse) {
+        let code = response.body().bytes().and_then(code_of);
+        if response.status().is_client_error() && code.is_some_and(is_credentials_code) {
+            self.refused(number);
+        }
+    }
+
     /// The store has refused those of this number. Others than the current ones are gone anyway.
     fn refused(&self, number: u64) {
         let mut held = self.held();
@@ -290,15 +299,38 @@ impl Intercept for TellRefused {
         _: &RuntimeComponents,
         request: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let response = context.response();
-        let code = response.body().bytes().and_then(code_of);
-        if response.status().is_client_error()
-            && code.is_some_and(is_credentials_code)
-            && let Some(&SignedWith(number)) = request.load::<SignedWith>()
-        {
-            self.0.refused(number);
+        if let Some(&SignedWith(number)) = request.load::<SignedWith>() {
+            self.0.hear(number, context.response());
         }
         Ok(())
+    }
+}
+
+/// Who signs what goes around the SDK's machinery: the same credentials that the SDK signs with.
+pub(super) enum Signer {
+    /// Those of the chain.
+    Renewing(Arc<Renewing>),
+    /// Those of a store of our own making.
+    Fixed(Credentials),
+}
+
+impl Signer {
+    /// The credentials, and their number.
+    pub(super) async fn credentials(&self) -> Result<(Credentials, u64), CredentialsError> {
+        match self {
+            Self::Renewing(renewing) => {
+                let credentials = renewing.credentials().await?;
+                Ok((credentials, renewing.number()))
+            }
+            Self::Fixed(credentials) => Ok((credentials.clone(), 0)),
+        }
+    }
+
+    /// Takes note of an answer to what was signed with the credentials of this number.
+    pub(super) fn hear(&self, number: u64, response: &HttpResponse) {
+        if let Self::Renewing(renewing) = self {
+            renewing.hear(number, response);
+        }
     }
 }
 

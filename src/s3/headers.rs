@@ -3,6 +3,7 @@
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
+use aws_smithy_runtime_api::http::Headers;
 
 /// Header with the number of metadata that HTTP can't show. Source: S3 API Reference, HeadObject.
 const MISSING_META: &str = "x-amz-missing-meta";
@@ -23,24 +24,28 @@ impl Intercept for OnlyText {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let headers = context.response_mut().headers_mut();
-        let mut broken: Vec<String> = headers
-            .iter_bytes()
-            .filter(|(_, value)| std::str::from_utf8(value).is_err())
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        broken.dedup();
-        for name in &broken {
-            headers.remove(name);
-        }
-        let lost = broken.iter().filter(|name| describes_an_object(name));
-        let lost = lost.count();
-        if lost > 0 {
-            let told = headers.get(MISSING_META);
-            let told: usize = told.and_then(|told| told.parse().ok()).unwrap_or(0);
-            headers.insert(MISSING_META, (told + lost).to_string());
-        }
+        only_text(context.response_mut().headers_mut());
         Ok(())
+    }
+}
+
+/// What [`OnlyText`] does.
+pub(super) fn only_text(headers: &mut Headers) {
+    let mut broken: Vec<String> = headers
+        .iter_bytes()
+        .filter(|(_, value)| std::str::from_utf8(value).is_err())
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    broken.dedup();
+    for name in &broken {
+        headers.remove(name);
+    }
+    let lost = broken.iter().filter(|name| describes_an_object(name));
+    let lost = lost.count();
+    if lost > 0 {
+        let told = headers.get(MISSING_META);
+        let told: usize = told.and_then(|told| told.parse().ok()).unwrap_or(0);
+        headers.insert(MISSING_META, (told + lost).to_string());
     }
 }
 

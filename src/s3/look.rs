@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use aws_sdk_s3::operation::head_object::HeadObjectInput;
+use aws_sdk_s3::operation::head_object::builders::HeadObjectInputBuilder;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ChecksumMode, ObjectLockLegalHoldStatus, ObjectLockMode};
+use aws_smithy_runtime_api::client::interceptors::context::Input;
+use futures::future::BoxFuture;
 
 use super::request::{checksums_in, count, encryption_in, of_object, retention, under_key};
-use super::{S3, answer, empty};
+use super::{S3, answer, empty, within};
 use crate::encryption::{CustomerKey, Encryption};
 use crate::event::Operation;
 use crate::object::{ContentHeaders, Lock, ObjectHead, ObjectRef};
@@ -27,6 +31,13 @@ pub struct Ask<'a> {
     pub part: Option<u32>,
 }
 
+fn request_of(object: ObjectRef<'_>, ask: Ask<'_>) -> HeadObjectInputBuilder {
+    let request = of_object!(HeadObjectInput::builder(), object)
+        .set_checksum_mode(ask.checksums.then_some(ChecksumMode::Enabled))
+        .set_part_number(ask.part.and_then(|part| i32::try_from(part).ok()));
+    under_key!(request, ask.customer_key)
+}
+
 impl S3 {
     /// HeadObject.
     ///
@@ -35,11 +46,19 @@ impl S3 {
     /// [`DELETE_MARKER`](crate::s3_error::DELETE_MARKER).
     pub async fn head(&self, object: ObjectRef<'_>, ask: Ask<'_>) -> Result<ObjectHead, S3Error> {
         let operation = Operation::HeadObject.name();
-        let request = of_object!(self.client.head_object(), object)
-            .set_checksum_mode(ask.checksums.then_some(ChecksumMode::Enabled))
-            .set_part_number(ask.part.and_then(|part| i32::try_from(part).ok()));
-        let request = under_key!(request, ask.customer_key);
-        let answer = answer(HEAD_TIMEOUT, operation, request.send()).await?;
+        let request = request_of(object, ask);
+        // As with copies: in boxes.
+        let sent: BoxFuture<'_, _> = match self.direct.way(object) {
+            Some(way) => {
+                let sent = self.direct.head(way, request.build().map(Input::erase));
+                Box::pin(within(HEAD_TIMEOUT, operation, sent))
+            }
+            None => {
+                let sent = request.send_with(&self.client);
+                Box::pin(answer(HEAD_TIMEOUT, operation, sent))
+            }
+        };
+        let answer = sent.await?;
         let missing = |what: &str| empty(operation, &format!("the answer has no {what}"));
         let storage_class = answer
             .storage_class()

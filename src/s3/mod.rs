@@ -11,11 +11,13 @@
 //! - `transfer`: whole objects to and from local files.
 //! - `small`: objects of a program's own, in memory.
 //! - `credentials`: who we are to the store, renewed in time.
+//! - `direct`: how looks and copies, which are nearly all requests of a job, go around the SDK's machinery.
 //! - `request`, `headers`, `error`: what requests have in common; answers that the SDK would stumble over; errors.
 
 mod bucket;
 mod copy;
 mod credentials;
+mod direct;
 mod error;
 mod headers;
 mod look;
@@ -49,7 +51,8 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_types::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 
-use credentials::{Renewing, TellRefused};
+use credentials::{Renewing, Signer, TellRefused};
+use direct::{Direct, Learn};
 
 pub use copy::{Carry, Copy, Destination, Directive, SourceCondition, Written};
 pub use look::Ask;
@@ -105,6 +108,7 @@ impl fmt::Debug for StaticCredentials {
 #[derive(Clone, Debug)]
 pub struct S3 {
     client: Client,
+    direct: Arc<Direct>,
     endpoint_url: Option<String>,
 }
 
@@ -124,9 +128,12 @@ impl S3 {
         if let Some(profile) = &connection.profile {
             loader = loader.profile_name(profile);
         }
-        if let Some(keys) = &connection.credentials {
+        let given = connection.credentials.as_ref().map(|keys| {
             let (access, secret) = (keys.access_key.as_str(), keys.secret_key.as_str());
-            loader = loader.credentials_provider(Credentials::from_keys(access, secret, None));
+            Credentials::from_keys(access, secret, None)
+        });
+        if let Some(given) = &given {
+            loader = loader.credentials_provider(given.clone());
         }
         if let Some(region) = &connection.region {
             loader = loader.region(Region::new(region.clone()));
@@ -148,21 +155,21 @@ impl S3 {
             .cloned()
             .unwrap_or(Region::from_static(REGION_DEFAULT));
         let mut config = aws_sdk_s3::config::Builder::from(&shared);
-        if connection.credentials.is_none() {
+        let signer = if let Some(given) = given {
+            Signer::Fixed(given)
+        } else {
             let renewing = Arc::new(of_the_chain(connection.profile.clone(), region.clone()));
             let provider: Arc<dyn ProvideCredentials> = renewing.clone();
             config = config
                 .credentials_provider(provider)
                 .identity_cache(IdentityCache::no_cache())
-                .interceptor(TellRefused(renewing));
-        }
+                .interceptor(TellRefused(Arc::clone(&renewing)));
+            Signer::Renewing(renewing)
+        };
         let config = config
             .region(region)
             .force_path_style(connection.path_style);
-        Self {
-            client: client(config),
-            endpoint_url,
-        }
+        Self::of(config, signer, endpoint_url)
     }
 
     /// A client whose requests go to `http`, wherever that takes them.
@@ -173,18 +180,29 @@ impl S3 {
     ) -> Self {
         const NOWHERE: &str = "http://s3.test";
         let (access, secret) = (keys.access_key.as_str(), keys.secret_key.as_str());
+        let credentials = Credentials::from_keys(access, secret, None);
         let config = aws_sdk_s3::config::Builder::new()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http)
-            .credentials_provider(Credentials::from_keys(access, secret, None))
+            .credentials_provider(credentials.clone())
             .region(Region::from_static(REGION_DEFAULT))
             .endpoint_url(NOWHERE)
             .force_path_style(true)
             .retry_config(RetryConfig::disabled())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        Self::of(config, Signer::Fixed(credentials), Some(NOWHERE.to_owned()))
+    }
+
+    fn of(
+        config: aws_sdk_s3::config::Builder,
+        signer: Signer,
+        endpoint_url: Option<String>,
+    ) -> Self {
+        let direct = Arc::new(Direct::new(signer));
         Self {
-            client: client(config),
-            endpoint_url: Some(NOWHERE.to_owned()),
+            client: client(config.interceptor(Learn(Arc::clone(&direct)))),
+            direct,
+            endpoint_url,
         }
     }
 
@@ -267,13 +285,24 @@ where
 {
     match tokio::time::timeout(limit, request).await {
         Ok(answer) => answer.map_err(|error| error::translate(operation, error)),
-        Err(_) => Err(ours(
-            operation,
-            NO_ANSWER,
-            0,
-            format!("no answer within {} s", limit.as_secs()),
-        )),
+        Err(_) => Err(silence(limit, operation)),
     }
+}
+
+/// Gives an end to a request that goes around the SDK's machinery.
+async fn within<T>(
+    limit: Duration,
+    operation: &'static str,
+    request: impl Future<Output = Result<T, S3Error>>,
+) -> Result<T, S3Error> {
+    let answer = tokio::time::timeout(limit, request).await;
+    answer.unwrap_or_else(|_| Err(silence(limit, operation)))
+}
+
+/// The error of a request whose time is over.
+fn silence(limit: Duration, operation: &'static str) -> S3Error {
+    let message = format!("no answer within {} s", limit.as_secs());
+    ours(operation, NO_ANSWER, 0, message)
 }
 
 /// An error that no store answered.
