@@ -16,8 +16,9 @@ use metrics_exporter_prometheus::{
 };
 use tokio::time::Instant;
 
-use crate::event::{self, Event, Limit, Pressure};
-use crate::outcome::{FAILURE_CODES_MAX, OTHER_CODES, Tally, TaskOutcome};
+use crate::encryption::Mode;
+use crate::event::{self, Event, Limit, Operation, Pressure, ResponseClass};
+use crate::outcome::{FAILURE_CODES_MAX, Method, OTHER_CODES, Tally, TaskOutcome};
 use crate::pace::Pace;
 use table::{Kind, Metric, RunState};
 
@@ -33,8 +34,8 @@ pub struct Metrics {
     handle: PrometheusHandle,
     counters: Family<Counter>,
     gauges: Family<Gauge>,
-    histograms: Family<Histogram>,
     failures: Failures,
+    hot: Hot,
     pace: Pace,
     in_flight: u32,
     /// Stalls that are not over.
@@ -52,15 +53,18 @@ impl Metrics {
     /// Every series at zero, the run in its preparing state.
     pub fn new() -> Self {
         let recorder = recorder();
+        let counters = Family::new(Kind::Counter, |key| {
+            recorder.register_counter(key, &METADATA)
+        });
+        let gauges = Family::new(Kind::Gauge, |key| recorder.register_gauge(key, &METADATA));
+        let histograms = Family::new(Kind::Histogram, |key| {
+            recorder.register_histogram(key, &METADATA)
+        });
         let metrics = Self {
             handle: recorder.handle(),
-            counters: Family::new(Kind::Counter, |key| {
-                recorder.register_counter(key, &METADATA)
-            }),
-            gauges: Family::new(Kind::Gauge, |key| recorder.register_gauge(key, &METADATA)),
-            histograms: Family::new(Kind::Histogram, |key| {
-                recorder.register_histogram(key, &METADATA)
-            }),
+            hot: Hot::of(&counters, &gauges, &histograms),
+            counters,
+            gauges,
             failures: Failures::new(recorder),
             pace: Pace::default(),
             in_flight: 0,
@@ -93,16 +97,14 @@ impl Metrics {
             Event::Started { total, before } => self.start(*total, before, now),
             Event::TaskStarted => self.set_in_flight(self.in_flight + 1),
             Event::TaskEnded => self.set_in_flight(self.in_flight.saturating_sub(1)),
-            Event::Found { mode } => {
-                self.count(&table::OBJECTS_FOUND, &[mode.inventory_name()]);
-            }
+            Event::Found { mode } => self.hot.found[*mode as usize].increment(1),
             Event::Request {
                 operation,
                 class,
                 elapsed,
             } => {
-                self.count(&table::REQUESTS, &[operation.name(), class.name()]);
-                self.observe(operation.name(), *elapsed);
+                self.hot.requests[*operation as usize][*class as usize].increment(1);
+                self.observe(*operation, *elapsed);
             }
             Event::Retried { operation, class } => {
                 self.count(&table::RETRIES, &[operation.name(), class.name()]);
@@ -112,7 +114,7 @@ impl Metrics {
             Event::Draining { .. } => self.enter(RunState::Draining),
             Event::StallBegan { .. } => self.set_stalls(self.stalls + 1),
             Event::StallEnded { .. } => self.set_stalls(self.stalls.saturating_sub(1)),
-            Event::Heartbeat => {}
+            Event::Heartbeat => self.show_pace(now),
             Event::Pressure(pressure) => self.show_pressure(pressure),
             Event::Warning { .. }
             | Event::Finding {
@@ -123,7 +125,7 @@ impl Metrics {
                 level: event::Level::Note,
                 ..
             } => {}
-            Event::Finished => self.finish(),
+            Event::Finished => self.finish(now),
         }
     }
 
@@ -155,30 +157,33 @@ impl Metrics {
     }
 
     fn settle(&mut self, outcome: &TaskOutcome, now: Instant) {
-        let label = match outcome {
+        let settled = match outcome {
             TaskOutcome::Succeeded { method, bytes } => {
-                self.count(&table::TASKS_SUCCEEDED, &[method.name()]);
-                self.counter(&table::REWRITTEN_BYTES, &[]).increment(*bytes);
-                table::SUCCEEDED
+                self.hot.methods[*method as usize].increment(1);
+                self.hot.bytes.increment(*bytes);
+                &self.hot.succeeded
             }
             TaskOutcome::Skipped(reason) => {
                 self.count(&table::TASKS_SKIPPED, &[reason.name()]);
-                table::SKIPPED
+                &self.hot.skipped
             }
             TaskOutcome::Failed(failure) => {
                 self.failures.count(&failure.code);
-                table::FAILED
+                &self.hot.failed
             }
         };
-        self.count(&table::TASKS, &[label]);
-        self.gauge(&table::ROWS_SETTLED, &[label]).increment(1.0);
-        self.gauge(&table::LAST_SETTLED, &[]).set(unix_seconds());
+        settled.tasks.increment(1);
+        settled.rows.increment(1.0);
+        self.hot.last_settled.set(unix_seconds());
         self.pace.settle(now);
-        self.show_pace(now);
+        if self.pace.remaining() == 0 {
+            self.show_pace(now);
+        }
     }
 
     /// The run is over: nothing is in flight, and an end that left rows has no time at which they will be done.
-    fn finish(&mut self) {
+    fn finish(&mut self, now: Instant) {
+        self.show_pace(now);
         self.enter(RunState::Finished);
         self.set_in_flight(0);
         self.set_stalls(0);
@@ -187,6 +192,7 @@ impl Metrics {
         }
     }
 
+    /// Once a second: what is left, and until when, changes with each row, and is looked at seldom.
     fn show_pace(&self, now: Instant) {
         let eta = self.pace.eta(now).map_or(f64::NAN, |eta| eta.as_secs_f64());
         self.gauge(&table::ETA, &[]).set(eta);
@@ -219,8 +225,7 @@ impl Metrics {
 
     fn set_in_flight(&mut self, tasks: u32) {
         self.in_flight = tasks;
-        self.gauge(&table::TASKS_IN_FLIGHT, &[])
-            .set(f64::from(tasks));
+        self.hot.in_flight.set(f64::from(tasks));
     }
 
     fn set_stalls(&mut self, stalls: u32) {
@@ -229,10 +234,8 @@ impl Metrics {
             .set(f64::from(stalls.min(1)));
     }
 
-    fn observe(&mut self, operation: &'static str, elapsed: Duration) {
-        self.histograms
-            .get(&table::REQUEST_DURATION, &[operation])
-            .record(elapsed);
+    fn observe(&mut self, operation: Operation, elapsed: Duration) {
+        self.hot.durations[operation as usize].record(elapsed);
         self.unfolded += 1;
         if self.unfolded >= FOLD_EVERY {
             self.handle.run_upkeep();
@@ -322,6 +325,67 @@ impl<T> Family<T> {
             .get(metric.name)
             .and_then(|series| series.get(values))
             .expect("the table lists every label value, and values come from its enums")
+    }
+}
+
+/// The series that each object moves, by the numbers of their labels' values.
+struct Hot {
+    in_flight: Gauge,
+    found: [Counter; Mode::ALL.len()],
+    requests: [[Counter; ResponseClass::ALL.len()]; Operation::ALL.len()],
+    durations: [Histogram; Operation::ALL.len()],
+    methods: [Counter; Method::ALL.len()],
+    bytes: Counter,
+    succeeded: Settled,
+    skipped: Settled,
+    failed: Settled,
+    last_settled: Gauge,
+}
+
+/// The series of one outcome.
+struct Settled {
+    tasks: Counter,
+    rows: Gauge,
+}
+
+impl Hot {
+    fn of(
+        counters: &Family<Counter>,
+        gauges: &Family<Gauge>,
+        histograms: &Family<Histogram>,
+    ) -> Self {
+        let settled = |outcome| Settled {
+            tasks: counters.get(&table::TASKS, &[outcome]).clone(),
+            rows: gauges.get(&table::ROWS_SETTLED, &[outcome]).clone(),
+        };
+        let requests = |operation: Operation| {
+            let of_class = |class: ResponseClass| {
+                let labels = [operation.name(), class.name()];
+                counters.get(&table::REQUESTS, &labels).clone()
+            };
+            ResponseClass::ALL.map(of_class)
+        };
+        Self {
+            in_flight: gauges.get(&table::TASKS_IN_FLIGHT, &[]).clone(),
+            found: Mode::ALL.map(|mode| {
+                let labels = [mode.inventory_name()];
+                counters.get(&table::OBJECTS_FOUND, &labels).clone()
+            }),
+            requests: Operation::ALL.map(requests),
+            durations: Operation::ALL.map(|operation| {
+                let labels = [operation.name()];
+                histograms.get(&table::REQUEST_DURATION, &labels).clone()
+            }),
+            methods: Method::ALL.map(|method| {
+                let labels = [method.name()];
+                counters.get(&table::TASKS_SUCCEEDED, &labels).clone()
+            }),
+            bytes: counters.get(&table::REWRITTEN_BYTES, &[]).clone(),
+            succeeded: settled(table::SUCCEEDED),
+            skipped: settled(table::SKIPPED),
+            failed: settled(table::FAILED),
+            last_settled: gauges.get(&table::LAST_SETTLED, &[]).clone(),
+        }
     }
 }
 

@@ -142,6 +142,7 @@ fn a_resumed_run_counts_its_own_rows_and_gauges_the_whole_job() {
         now,
     );
     settle(&mut metrics, &failed("AccessDenied"), now);
+    metrics.on_at(&Event::Heartbeat, now);
     let expected = [
         ("reseal_rows", 8.0),
         ("reseal_rows_prepared", 7.0),
@@ -252,6 +253,7 @@ fn eta_is_nan_until_it_is_known_and_after_an_early_end() {
             start + Duration::from_millis(100 * i),
         );
     }
+    metrics.on_at(&Event::Heartbeat, start + Duration::from_secs(10));
     let eta = value(&metrics, "reseal_eta_seconds");
     assert!((eta - 90.0).abs() < 1.0, "{eta}");
     metrics.on(&Event::Finished);
@@ -299,4 +301,29 @@ fn a_stall_shows_until_the_last_one_is_over() {
     metrics.on(&began);
     metrics.on(&Event::Finished);
     assert_eq!(value(&metrics, "reseal_stalled"), 0.0);
+}
+
+#[test]
+fn what_is_listed_is_listed_in_its_order() {
+    // The numbers of values are places in arrays.
+    assert!(
+        Mode::ALL
+            .into_iter()
+            .map(|mode| mode as usize)
+            .eq(0..Mode::ALL.len())
+    );
+    assert!(
+        Method::ALL
+            .into_iter()
+            .map(|method| method as usize)
+            .eq(0..Method::ALL.len())
+    );
+    let operations = Operation::ALL
+        .into_iter()
+        .map(|operation| operation as usize);
+    assert!(operations.eq(0..Operation::ALL.len()));
+    let classes = ResponseClass::ALL.into_iter().map(|class| class as usize);
+    assert!(classes.eq(0..ResponseClass::ALL.len()));
+    let limits = Limit::ALL.into_iter().map(|limit| limit as usize);
+    assert!(limits.eq(0..Limit::ALL.len()));
 }
