@@ -275,17 +275,21 @@ fn region_of_files(connection: &Connection) -> RegionProviderChain {
 
 /// Sends a request, gives it an end, and translates what went wrong. The SDK by itself waits for ever for an answer that does
 /// not come.
-async fn answer<T, E>(
+fn answer<T, E>(
     limit: Duration,
     operation: &'static str,
     request: impl Future<Output = Result<T, SdkError<E>>>,
-) -> Result<T, S3Error>
+) -> impl Future<Output = Result<T, S3Error>>
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    match tokio::time::timeout(limit, request).await {
-        Ok(answer) => answer.map_err(|error| error::translate(operation, error)),
-        Err(_) => Err(silence(limit, operation)),
+    // The SDK's futures are large. In a box they burden nobody's task, which has room for all that it may come to send.
+    let request = Box::pin(request);
+    async move {
+        match tokio::time::timeout(limit, request).await {
+            Ok(answer) => answer.map_err(|error| error::translate(operation, error)),
+            Err(_) => Err(silence(limit, operation)),
+        }
     }
 }
 

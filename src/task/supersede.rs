@@ -65,12 +65,20 @@ impl<'a> Task<'_, 'a> {
         target: &Target,
         written: Option<&Written>,
     ) -> Result<(), Stop> {
-        let Some(old) = self.superseding.take() else {
-            return Ok(());
-        };
-        if !self.deletes_superseded() {
-            return Ok(());
+        match self.superseding.take() {
+            Some(old) if self.deletes_superseded() => {
+                Box::pin(self.delete_version_below(&old, target, written)).await
+            }
+            _ => Ok(()),
         }
+    }
+
+    async fn delete_version_below(
+        &mut self,
+        old: &str,
+        target: &Target,
+        written: Option<&Written>,
+    ) -> Result<(), Stop> {
         let listed = self.listed().await?;
         let at = listed.iter().position(|version| version.version_id == old);
         let Some(newer) = at.and_then(|at| listed.get(at.checked_sub(1)?)) else {
@@ -80,11 +88,11 @@ impl<'a> Task<'_, 'a> {
             && written.is_none_or(|written| written.version_id.as_ref() == Some(&newer.version_id));
         if !is_the_copy {
             return match written {
-                Some(_) => Err(kept(&old, "somebody else's version stands right above it")),
+                Some(_) => Err(kept(old, "somebody else's version stands right above it")),
                 None => Ok(()),
             };
         }
-        let before = match self.look_at(Some(&old)).await {
+        let before = match self.look_at(Some(old)).await {
             // Another row of the same key was faster.
             Err(Stop::Row(gone)) if gone.http_status == 404 => return Ok(()),
             before => before?,
@@ -95,10 +103,10 @@ impl<'a> Task<'_, 'a> {
                 .is_same(&after, &before, Sure::ToDelete, &mut Read::new())
                 .await?;
         match (is_equal, written) {
-            (true, _) => self.delete_version(&old).await,
+            (true, _) => self.delete_version(old).await,
             // Somebody else's, under the target by the bucket's default.
             (false, None) => Ok(()),
-            (false, Some(_)) => Err(came_back_wrong(&old)),
+            (false, Some(_)) => Err(came_back_wrong(old)),
         }
     }
 

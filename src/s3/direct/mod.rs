@@ -105,6 +105,10 @@ impl Wording {
         serializer.serialize_input(input, &mut ConfigBag::base())
     }
 
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is the SDK's, and taken apart at once"
+    )]
     fn read<O, E>(&self, response: HttpResponse) -> Result<O, SdkError<E>>
     where
         O: fmt::Debug + Send + Sync + 'static,

@@ -174,7 +174,10 @@ async fn every_answer_means_the_same_both_ways() {
 }
 
 /// What a transport may say.
-fn failures() -> Vec<(fn() -> ConnectorError, &'static str)> {
+/// A failure, and the code that it gets.
+type Failing = (fn() -> ConnectorError, &'static str);
+
+fn failures() -> Vec<Failing> {
     vec![
         (|| ConnectorError::io("reset".into()), NO_ANSWER),
         (|| ConnectorError::timeout("slow".into()), NO_ANSWER),
