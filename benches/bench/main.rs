@@ -15,6 +15,7 @@
 mod floor;
 mod limits;
 mod null_s3;
+mod peers;
 mod resume;
 mod rows;
 mod run;
@@ -84,6 +85,7 @@ fn main() -> Outcome {
             let behaviour = behaviour.first().copied().unwrap_or_default().parse()?;
             return null_s3::serve(listen.parse()?, behaviour);
         }
+        ["peers", tools] => return peers::run(tools.as_ref()),
         ["floor", which, url, objects] => return floor::send(which, url, objects.parse()?),
         _ => {}
     }

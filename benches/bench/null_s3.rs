@@ -28,6 +28,8 @@ pub const ETAG: &str = "\"9b2cf535f27731c974343645a3985328\"";
 const LAST_MODIFIED: &str = "Fri, 01 Mar 2024 00:00:00 GMT";
 /// What goes through at once at most, as a share of a second's capacity.
 const BURST_DIVISOR: f64 = 20.0;
+/// Objects on a page of a listing.
+const PAGE: u64 = 1_000;
 /// Seconds that are counted one by one.
 const SECONDS_MAX: usize = 600;
 
@@ -42,12 +44,14 @@ pub struct Behaviour {
     pub faults: f64,
     /// Share of copies that are never answered.
     pub silence: f64,
+    /// Objects that a listing shows.
+    pub objects: u64,
 }
 
 impl FromStr for Behaviour {
     type Err = String;
 
-    /// `latency=20,capacity=0:1000;10:300;20:1000,faults=0.02,silence=0.002`, each optional; latency in milliseconds.
+    /// `latency=20,capacity=0:1000;10:300;20:1000,faults=0.02,silence=0.002,objects=20000`, each optional; latency in milliseconds.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut behaviour = Self::default();
         let number = |text: &str| {
@@ -67,9 +71,10 @@ impl FromStr for Behaviour {
                 }
                 Some(("faults", value)) => behaviour.faults = number(value)?,
                 Some(("silence", value)) => behaviour.silence = number(value)?,
+                Some(("objects", value)) => behaviour.objects = number(value)? as u64,
                 _ => {
                     return Err(format!(
-                        "{part} is none of latency=, capacity=, faults=, silence="
+                        "{part} is none of latency=, capacity=, faults=, silence=, objects="
                     ));
                 }
             }
@@ -251,7 +256,11 @@ async fn answer(store: Arc<Store>, request: Request<Incoming>) -> Result<Respons
         Method::PUT if is_object => copy(&store, &request).await,
         _ => {
             store.state.lock().expect("nobody panics").counts.others += 1;
-            Ok(about_the_bucket(request.uri().query().unwrap_or_default()))
+            let query = request.uri().query().unwrap_or_default();
+            Ok(match query.contains("list-type=2") {
+                true => listing(query, store.behaviour.objects),
+                false => about_the_bucket(query),
+            })
         }
     }
 }
@@ -297,6 +306,33 @@ async fn copy(store: &Store, request: &Request<Incoming>) -> Result<Response<Bod
     }
 }
 
+/// A page of all objects.
+fn listing(query: &str, objects: u64) -> Response<Body> {
+    let token = query
+        .split('&')
+        .find_map(|part| part.strip_prefix("continuation-token="));
+    let first: u64 = token.and_then(|token| token.parse().ok()).unwrap_or(0);
+    let end = (first + PAGE).min(objects);
+    let rows: String = (first..end)
+        .map(|number| {
+            let key = super::run::key(number);
+            format!("<Contents><Key>{key}</Key><LastModified>2024-03-01T00:00:00.000Z</LastModified><ETag>{ETAG}</ETag><Size>1024</Size><StorageClass>STANDARD</StorageClass></Contents>")
+        })
+        .collect();
+    let more = end < objects;
+    let next = match more {
+        true => format!("<NextContinuationToken>{end}</NextContinuationToken>"),
+        false => String::new(),
+    };
+    text(
+        StatusCode::OK,
+        format!(
+            "<ListBucketResult><Name>bench</Name><KeyCount>{}</KeyCount><IsTruncated>{more}</IsTruncated>{next}{rows}</ListBucketResult>",
+            end - first
+        ),
+    )
+}
+
 /// A bucket in which nothing hides: no ACLs, no lock, no website, no rules.
 fn about_the_bucket(query: &str) -> Response<Body> {
     let (status, body) = match query.split(['=', '&']).next().unwrap_or_default() {
@@ -327,10 +363,6 @@ fn about_the_bucket(query: &str) -> Response<Body> {
             "<Error><Code>NoSuchLifecycleConfiguration</Code></Error>",
         ),
         "location" => (200, "<LocationConstraint/>"),
-        "list-type" => (
-            200,
-            "<ListBucketResult><Name>bench</Name><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>",
-        ),
         _ => (501, "<Error><Code>NotImplemented</Code></Error>"),
     };
     text(

@@ -1,0 +1,147 @@
+//! The same work by other tools, side by side in one run: `benches/peers.sh` installs them and calls this.
+
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::number;
+use super::run::{self, BUCKET, Cost, KEY_ARN, Manifest, NullStore, Rows, key};
+
+/// Copies by a pool of threads, as one writes it in an afternoon.
+const BOTO3: &str = r#"
+import sys, boto3, concurrent.futures
+from botocore.config import Config
+url, bucket, key_arn, keys = sys.argv[1:]
+s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1", config=Config(max_pool_connections=64, s3={"addressing_style": "path"}))
+def copy(key):
+    s3.copy_object(Bucket=bucket, Key=key, CopySource={"Bucket": bucket, "Key": key}, ServerSideEncryption="aws:kms", SSEKMSKeyId=key_arn, BucketKeyEnabled=True)
+with concurrent.futures.ThreadPoolExecutor(64) as pool:
+    for _ in pool.map(copy, open(keys).read().splitlines()):
+        pass
+"#;
+
+/// Runs every tool that is in the folder, or on the path, against a store that answers at once.
+pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
+    let objects = number("RESEAL_BENCH_OBJECTS", 10_000)?;
+    let (full, bare) = (
+        Manifest::write(Rows::Full, objects)?,
+        Manifest::write(Rows::Bare, objects)?,
+    );
+    let work = full.state()?;
+    let (mut commands, mut keys) = (String::new(), String::new());
+    for number in 0..objects {
+        let key = key(number);
+        writeln!(
+            commands,
+            "cp --sse aws:kms --sse-kms-key-id {KEY_ARN} s3://{BUCKET}/{key} s3://{BUCKET}/{key}"
+        )?;
+        writeln!(keys, "{key}")?;
+    }
+    let path = |name: &str| work.path().join(name);
+    std::fs::write(path("commands"), commands)?;
+    std::fs::write(path("keys"), keys)?;
+    std::fs::write(path("copy.py"), BOTO3)?;
+    println!("{objects} objects, a store that answers at once\n");
+    println!(
+        "| tool | CPU, µs an object | reseal is | objects/s | peak MiB | requests an object |\n|---|---|---|---|---|---|"
+    );
+    let mut reseal = None;
+    let mut show = |name: &str,
+                    run: &dyn Fn(&str) -> Result<Cost, Box<dyn Error>>|
+     -> Result<(), Box<dyn Error>> {
+        let store = NullStore::start(&format!("objects={objects}"))?;
+        let cost = match run(&store.url) {
+            Ok(cost) => cost,
+            Err(error) => {
+                println!(
+                    "| {name} | not run: {} | | | | |",
+                    error.to_string().lines().next().unwrap_or_default()
+                );
+                return Ok(());
+            }
+        };
+        let counts = store.counts()?;
+        let base: &Cost = reseal.get_or_insert(cost);
+        println!(
+            "| {name} | {:.1} | {:.3} of it | {:.0} | {:.0} | {:.3} |",
+            cost.cpu * 1e6 / objects as f64,
+            base.cpu / cost.cpu,
+            objects as f64 / cost.wall,
+            cost.mebibytes(),
+            (counts.heads + counts.copies + counts.others) as f64 / objects as f64
+        );
+        Ok(())
+    };
+    let tool = |name: &str| {
+        let installed = tools.join(name);
+        if installed.exists() {
+            installed.into_os_string()
+        } else {
+            OsString::from(name)
+        }
+    };
+    let call = |program: &str, arguments: &[&OsStr]| {
+        let program = tool(program);
+        run::measured(&[&[program.as_os_str()], arguments].concat())
+    };
+    let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+    let all = format!("s3://{BUCKET}/*");
+    let into = format!("s3://{BUCKET}/");
+    show("reseal, full row", &|url| run::reseal(&full, url, &[]))?;
+    show("reseal, bare row", &|url| run::reseal(&bare, url, &[]))?;
+    show("s5cmd cp", &|url| {
+        let line = words(&format!(
+            "--endpoint-url {url} --numworkers 256 cp --sse aws:kms --sse-kms-key-id {KEY_ARN} {all} {into}"
+        ));
+        call(
+            "s5cmd",
+            &line.iter().map(OsString::as_os_str).collect::<Vec<_>>(),
+        )
+    })?;
+    show("s5cmd run", &|url| {
+        let mut line = words(&format!("--endpoint-url {url} --numworkers 256 run"));
+        line.push(path("commands").into_os_string());
+        call(
+            "s5cmd",
+            &line.iter().map(OsString::as_os_str).collect::<Vec<_>>(),
+        )
+    })?;
+    show("rclone settier", &|url| {
+        let remote = format!(
+            ":s3,provider=Other,env_auth=true,endpoint=\"{url}\",region=us-east-1,server_side_encryption=\"aws:kms\":{BUCKET}"
+        );
+        let line = [
+            "settier",
+            "--checkers",
+            "256",
+            "--transfers",
+            "256",
+            "STANDARD",
+            &remote,
+        ];
+        call("rclone", &line.map(OsStr::new))
+    })?;
+    show("aws s3 cp", &|url| {
+        let line = words(&format!(
+            "--endpoint-url {url} --region us-east-1 s3 cp --recursive --only-show-errors --sse aws:kms --sse-kms-key-id {KEY_ARN} {into} {into}"
+        ));
+        call(
+            "aws",
+            &line.iter().map(OsString::as_os_str).collect::<Vec<_>>(),
+        )
+    })?;
+    show("boto3, 64 threads", &|url| {
+        let (script, keys) = (path("copy.py"), path("keys"));
+        call(
+            "python3",
+            &[
+                script.as_os_str(),
+                url.as_ref(),
+                BUCKET.as_ref(),
+                KEY_ARN.as_ref(),
+                keys.as_os_str(),
+            ],
+        )
+    })
+}

