@@ -352,18 +352,25 @@ impl Run<'_> {
             state,
             job,
             facts,
+            runner: before
+                .runner
+                .expect("whoever runs has taken the state over"),
+            leader: journal.leader(),
             emit: self.emit,
         };
         let mut stop = shutdown.clone();
         let known = {
             let prepare = async {
-                let trusted = question.answer().await?;
+                let trusted = match question.answer().await? {
+                    Ok(trusted) => trusted,
+                    Err(end) => return Ok(Err(end)),
+                };
                 let told = trusted.key_arn.clone();
                 let wants_arn = trusted.profile.updates_encryption;
                 let target = self
                     .resolved_target(before, journal, &facts.name, told, wants_arn)
                     .await;
-                target.map(|target| (trusted, target)).map_err(End::Fault)
+                Ok(target.map(|target| (trusted, target)).map_err(End::Fault))
             };
             let mut prepare = std::pin::pin!(prepare);
             tokio::select! {
@@ -378,7 +385,7 @@ impl Run<'_> {
                 }
             }
         };
-        let (trusted, target) = match known {
+        let (trusted, target) = match known? {
             Ok(known) => known,
             Err(end) => return Ok(end),
         };

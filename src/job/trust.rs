@@ -3,14 +3,16 @@
 //! The profile is kept in the job document, so that a job is carried through by one and the same. A resolved key is kept in the
 //! journal.
 
+use std::sync::Arc;
+
 use super::spec::ShardFile;
 use crate::bucket::BucketFacts;
 use crate::config::{JobConfig, Probe};
-use crate::engine::End;
+use crate::engine::{End, EngineError};
 use crate::error::Error;
 use crate::event::Event;
 use crate::exit::Exit;
-use crate::journal::ShardState;
+use crate::journal::{Leader, ShardState};
 use crate::plan::MethodChoice;
 use crate::probe::{self, Wish};
 use crate::profile::StoreProfile;
@@ -44,21 +46,32 @@ pub struct Question<'a> {
     pub job: &'a ShardFile,
     /// The bucket.
     pub facts: &'a BucketFacts,
+    /// The number that this runner took the state over with.
+    pub runner: u64,
+    /// Whether it still has it.
+    pub leader: Leader,
     /// Who is told.
     pub emit: &'a dyn Fn(Event<'_>),
 }
 
 impl Question<'_> {
-    /// Takes the profile from the state, or probes the store.
+    /// Takes the profile from the state, or probes the store. The inner error is why no object may be touched.
     ///
     /// # Errors
-    /// Why no object may be touched.
-    pub async fn answer(&self) -> Result<Trusted, End> {
-        let config = self.config;
+    /// The state is another runner's, or does not answer.
+    pub async fn answer(&self) -> Result<Result<Trusted, End>, EngineError> {
         let (profile, key_arn) = match &self.job.profile {
-            Some(profile) if config.trust.probe != Probe::Always => (profile.clone(), None),
-            _ => self.probe().await?,
+            Some(profile) if self.config.trust.probe != Probe::Always => (profile.clone(), None),
+            _ => match self.probe().await? {
+                Ok(found) => found,
+                Err(error) => return Ok(Err(End::Stopped(error))),
+            },
         };
+        Ok(self.judge(profile, key_arn))
+    }
+
+    fn judge(&self, profile: StoreProfile, key_arn: Option<String>) -> Result<Trusted, End> {
+        let config = self.config;
         let verdict = probe::verdict(&profile, self.facts, config.trust.accept_race);
         for line in verdict.map_err(|reason| stopped(reason, None))? {
             self.warn(&line);
@@ -83,27 +96,37 @@ impl Question<'_> {
         })
     }
 
-    async fn probe(&self) -> Result<(StoreProfile, Option<String>), End> {
+    /// Probes the store, and keeps what that found. Whoever takes the state over removes what it finds of scratch objects, so that
+    /// the tries of a runner that was replaced meanwhile say nothing about the store: it hears that first, whatever came of them.
+    async fn probe(&self) -> Result<Result<(StoreProfile, Option<String>), Error>, EngineError> {
         let config = self.config;
         let when = config.trust.probe;
         if when == Probe::Off {
-            return Ok((StoreProfile::documented(), None));
+            return Ok(Ok((StoreProfile::documented(), None)));
         }
-        // Shards may try it at once: each has scratch objects of its own.
+        // Shards may try it at once, and so may a runner that does not know yet that it was replaced: each has scratch objects of
+        // its own.
         let shard = self.job.shard().index;
-        let prefix = format!("{SCRATCH}/{}/{shard}/", self.job.job_id);
+        let shard_prefix = format!("{SCRATCH}/{}/{shard}/", self.job.job_id);
+        let prefix = format!("{shard_prefix}{:016x}/", self.runner);
         let rules = &config.rewriting.rules;
         let wish = Wish {
             bucket: self.facts,
             prefix: &prefix,
+            shard_prefix: &shard_prefix,
             target: &config.target,
             source_keys: &config.source_keys,
             wants_update: rules.method != MethodChoice::Copy,
             wants_copies: when == Probe::Always || !self.s3.is_aws(),
             wants_parts: false,
         };
+        self.leader.confirm().await.map_err(EngineError::State)?;
         let probed = probe::probe(self.s3, &wish).await;
-        let findings = probed.map_err(|error| End::Stopped(error.into()))?;
+        self.leader.prove().await.map_err(EngineError::State)?;
+        let findings = match probed {
+            Ok(findings) => findings,
+            Err(error) => return Ok(Err(error.into())),
+        };
         for note in &findings.notes {
             self.warn(note);
         }
@@ -111,11 +134,9 @@ impl Question<'_> {
             profile: Some(findings.profile.clone()),
             ..self.job.clone()
         };
-        self.state
-            .write(&job)
-            .await
-            .map_err(|error| End::Stopped(error.into()))?;
-        Ok((findings.profile, findings.key_arn))
+        let kept = self.state.write(&job).await;
+        kept.map_err(|error| EngineError::State(Arc::new(error)))?;
+        Ok(Ok((findings.profile, findings.key_arn)))
     }
 
     fn warn(&self, message: &str) {

@@ -186,6 +186,27 @@ impl Leader {
         told.failed.is_none() && (self.is_exclusive || told.proven.is_fresh())
     }
 
+    /// Returns once it has been proven anew, by a batch that is sent after this call, that nobody has taken the state over: what
+    /// came before it was nobody else's doing. For what is believed for good, where [`confirm`](Self::confirm)'s few seconds are
+    /// too much.
+    ///
+    /// # Errors
+    /// As [`confirm`](Self::confirm).
+    pub async fn prove(&self) -> Result<(), Arc<StateError>> {
+        let asked = Instant::now();
+        if !self.is_exclusive {
+            self.shared.lock().proof_wanted = true;
+            self.shared.wake.notify_one();
+        }
+        let is_known = |told: &Progress| told.failed.is_some() || told.proven.at >= asked;
+        let mut progress = self.progress.clone();
+        let known = progress.wait_for(|told| self.is_exclusive || is_known(told));
+        match known.await {
+            Ok(told) => told.failed.clone().map_or(Ok(()), Err),
+            Err(_) => Err(Arc::new(StateError::Closed)),
+        }
+    }
+
     /// Returns once it has been proven, not longer than [`LEADER_PROOF_AGE_MAX`] ago, that nobody has taken the state over: mostly at
     /// once. To be asked before everything that changes an object.
     ///
@@ -199,18 +220,11 @@ impl Leader {
             return known;
         }
         let _turn = self.turn.lock().await;
-        let mut progress = self.progress.clone();
         loop {
             if let Some(known) = self.known() {
                 return known;
             }
-            let asked = Instant::now();
-            self.shared.lock().proof_wanted = true;
-            self.shared.wake.notify_one();
-            let known = progress.wait_for(|told| told.failed.is_some() || told.proven.at >= asked);
-            if known.await.is_err() {
-                return Err(Arc::new(StateError::Closed));
-            }
+            self.prove().await?;
         }
     }
 

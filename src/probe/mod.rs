@@ -2,7 +2,8 @@
 //!
 //! HTTP 200 proves nothing: stores are known that answer it and encrypt nothing, drop the tags, or overwrite the object with the request's
 //! XML. So every way of rewriting is carried out on an object that nobody misses, and what comes back is compared with what was there.
-//! What is put is removed again, on every path; the keys are the same each time, so that what a crash leaves the next probe removes.
+//! What is put is removed again, on every path. Each runner has keys of its own, so that nobody disturbs another's tries; what is left
+//! by one that was killed or replaced the next removes.
 
 mod asking;
 mod conditions;
@@ -31,9 +32,12 @@ use crate::s3_error::S3Error;
 pub struct Wish<'a> {
     /// The bucket that its objects are in.
     pub bucket: &'a BucketFacts,
-    /// What scratch keys begin with. Nobody else may use it, not even another shard of the job: what is found under its keys is
-    /// removed, and every upload below it is aborted.
+    /// What scratch keys begin with. Nobody else may use it, not even another runner of the same shard: what is found under its keys
+    /// is removed, and every upload below it is aborted.
     pub prefix: &'a str,
+    /// What the scratch keys of all runners of the shard begin with. What is there before anything is tried is removed, so that only
+    /// the one that leads may probe.
+    pub shard_prefix: &'a str,
     /// The encryption that its objects shall have.
     pub target: &'a Target,
     /// The keys that objects may be under now.
@@ -146,6 +150,8 @@ async fn try_all(scratch: &mut Scratch<'_>, wish: &Wish<'_>) -> Result<Findings,
             notes: Vec::new(),
         });
     }
+    let left = scratch.remove_left(wish.shard_prefix).await?;
+    scratch.notes.extend(left);
     if let Some(left) = locked(scratch, wish).await? {
         return Ok(untried(&left));
     }

@@ -27,6 +27,8 @@ pub(super) struct Scratch<'a> {
     puts: u32,
     /// Every key that something may be under, with the versions that were seen.
     pub(super) keys: BTreeMap<String, BTreeSet<String>>,
+    /// Whether a probe of this kind begins uploads at all.
+    pub(super) may_begin_uploads: bool,
     /// Whether any upload was to be begun.
     pub(super) uploads_begin: bool,
     /// Key and id of every upload that is not known to be over.
@@ -69,19 +71,20 @@ impl<'a> Scratch<'a> {
         s3: &'a S3,
         bucket: &'a BucketFacts,
         prefix: &'a str,
-        with_tags: bool,
+        with_copies: bool,
     ) -> Self {
         Self {
             s3,
             bucket,
             prefix,
-            tagging: if with_tags {
+            tagging: if with_copies {
                 Tagging::Untried
             } else {
                 Tagging::LeftOut
             },
             puts: 0,
             keys: BTreeMap::new(),
+            may_begin_uploads: with_copies,
             uploads_begin: false,
             uploads: BTreeSet::new(),
             notes: Vec::new(),

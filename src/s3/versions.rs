@@ -1,5 +1,6 @@
 //! Versions of a key, and their removal.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,28 @@ impl S3 {
             listed = self.listed_versions(bucket, key, Some(1)).await?;
         }
         Ok(listed.into_iter().map(|listed| listed.version).collect())
+    }
+
+    /// ListObjectVersions: the keys below a prefix that have versions or delete markers, those of the first page.
+    ///
+    /// # Errors
+    /// What the store answered.
+    pub async fn keys_of_versions(
+        &self,
+        bucket: &str,
+        prefix: &str,
+    ) -> Result<BTreeSet<String>, S3Error> {
+        let operation = Operation::ListObjectVersions.name();
+        let request = self.client.list_object_versions();
+        let request = request.bucket(bucket).prefix(prefix);
+        // Keys may hold characters that XML can't.
+        let request = request.encoding_type(EncodingType::Url);
+        let page = answer(VERSIONS_TIMEOUT, operation, request.send()).await?;
+        let versions = page.versions().iter().filter_map(|version| version.key());
+        let markers = page.delete_markers().iter();
+        let keys = versions.chain(markers.filter_map(|marker| marker.key()));
+        let keys = keys.map(|key| decoded(key, page.encoding_type()));
+        Ok(keys.filter(|key| key.starts_with(prefix)).collect())
     }
 
     /// The versions of a key as the store lists them, in pages of so many or as many as it likes.

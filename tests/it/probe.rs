@@ -17,7 +17,9 @@ use crate::support::faults::{Proxy, Weather};
 use crate::support::moto::Moto;
 use crate::support::{BUCKET, Store, chance};
 
-const PREFIX: &str = ".reseal-scratch/a-job/";
+/// Of a shard, and of a runner of it.
+const SHARD_PREFIX: &str = ".reseal-scratch/a-job/0/";
+const PREFIX: &str = ".reseal-scratch/a-job/0/a-runner/";
 const MOTO_KEY: &str =
     "arn:aws:kms:us-east-1:123456789012:key/11111111-1111-1111-1111-111111111111";
 
@@ -75,6 +77,7 @@ async fn try_store(s3: &S3, bucket: &BucketFacts, target: &Target) -> Result<Fin
     let wish = Wish {
         bucket,
         prefix: PREFIX,
+        shard_prefix: SHARD_PREFIX,
         target,
         source_keys: &[customer_key(1)],
         wants_update: target.mode() == Mode::SseKms,
@@ -149,6 +152,43 @@ async fn a_store_that_does_as_documented_passes_and_is_left_as_it_was() {
     }
 }
 
+/// Whatever a runner before has left, an object, a version below a delete marker or an upload, the next one removes; not what another
+/// shard has there.
+#[tokio::test]
+async fn what_others_of_the_shard_have_left_is_removed() {
+    let store = Store::start().await;
+    let s3 = connect_to(&store).await;
+    let [left, others] =
+        ["0/killed/plain", "01/alive/plain"].map(|key| format!(".reseal-scratch/a-job/{key}"));
+    for (versioning, status) in [
+        (Versioning::Never, None),
+        (Versioning::Enabled, Some(BucketVersioningStatus::Enabled)),
+    ] {
+        if let Some(status) = status {
+            set_versioning(&store.client, status).await;
+        }
+        for key in [&left, &others] {
+            let put = store.client.put_object().bucket(BUCKET).key(key);
+            put.send().await.expect("put");
+        }
+        let upload = store.client.create_multipart_upload().bucket(BUCKET);
+        upload.key(&left).send().await.expect("begun");
+        if versioning == Versioning::Enabled {
+            let delete = store.client.delete_object().bucket(BUCKET).key(&left);
+            delete.send().await.expect("a marker");
+        }
+        let found = try_store(&s3, &facts(versioning), &Target::SseS3).await;
+        assert_eq!(found.expect("findings").notes, Vec::<String>::new());
+        assert_eq!(
+            remains(&store.client).await,
+            [others.as_str()],
+            "{versioning:?}"
+        );
+        let delete = store.client.delete_object().bucket(BUCKET).key(&others);
+        delete.version_id("null").send().await.expect("removed");
+    }
+}
+
 /// On AWS copies are what is documented: only the key's ARN and the update are tried.
 #[tokio::test]
 async fn where_copies_are_not_in_doubt_only_the_update_is_tried() {
@@ -160,6 +200,7 @@ async fn where_copies_are_not_in_doubt_only_the_update_is_tried() {
     let wish = Wish {
         bucket: &bucket,
         prefix: PREFIX,
+        shard_prefix: SHARD_PREFIX,
         target: &target,
         source_keys: &[],
         wants_update: true,
@@ -273,6 +314,7 @@ async fn where_nothing_can_be_put_nothing_new_is_trusted() {
     let wish = Wish {
         bucket: &bucket,
         prefix: &prefix,
+        shard_prefix: SHARD_PREFIX,
         target: &target,
         source_keys: &[],
         wants_update: true,

@@ -129,6 +129,24 @@ async fn a_take_over_that_was_sent_again_proves_nothing_of_now() {
     second.close().await.unwrap();
 }
 
+/// A proof that is fresh enough to write is none that nobody has come since.
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_a_new_proof_finds_out_at_once() {
+    let store = MemoryStore::default();
+    let (_, first) = runner(&store).await;
+    let leader = first.leader();
+    tokio::time::advance(Duration::from_millis(1)).await;
+    leader.prove().await.unwrap();
+    let (_, second) = runner(&store).await;
+    tokio::time::advance(LEADER_PROOF_AGE_MAX / 2).await;
+    leader.confirm().await.unwrap();
+    let error = leader.prove().await.unwrap_err();
+    assert!(matches!(*error, StateError::Replaced { .. }), "{error}");
+    second.leader().prove().await.unwrap();
+    second.close().await.unwrap();
+    assert!(first.close().await.is_err());
+}
+
 /// An answer that got lost is not somebody else's batch, and what could not be sent is sent again.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_stutters_loses_nothing() {
