@@ -67,7 +67,11 @@ impl From<ManifestError> for Error {
 
 impl From<StateError> for Error {
     fn from(error: StateError) -> Self {
-        Self::new(error.exit(), error.to_string())
+        Self {
+            exit: error.exit(),
+            message: error.to_string(),
+            hint: error.hint().map(str::to_owned),
+        }
     }
 }
 

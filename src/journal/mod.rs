@@ -125,7 +125,7 @@ pub const JOB_ID_BYTES_MAX: usize = 256;
 /// The largest document, in bytes. A shard of an inventory of 100,000 data files with their digests is 20 MB.
 pub const DOCUMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Why the state can't be used. Every one stops the job; none of them has changed an object.
+/// Why the state can't be used. Every one stops the job, and says nothing of what was done before.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
@@ -151,10 +151,7 @@ pub enum StateError {
         wanted: String,
     },
     /// What is there is not what was written.
-    #[error(
-        "{place} is damaged at byte {offset}: {problem}; nothing was changed. Restore the state from a copy, or start over \
-         with an empty one: objects that are under the target already will be skipped"
-    )]
+    #[error("{place} is damaged at byte {offset}: {problem}")]
     Damaged {
         /// The file.
         place: String,
@@ -207,7 +204,7 @@ pub enum StateError {
         place: String,
     },
     /// The store did not do what it was asked, or did not answer.
-    #[error("cannot {action} {place}: {source}; {}", advice(source))]
+    #[error("cannot {action} {place}: {source}")]
     Store {
         /// What was tried.
         action: &'static str,
@@ -248,7 +245,7 @@ fn is_passing(error: &S3Error) -> bool {
 /// What to do about a store's answer.
 fn advice(error: &S3Error) -> &'static str {
     if is_passing(error) {
-        "the same command continues when it does what it is asked again"
+        "the same command continues when the store does what it is asked again"
     } else {
         "check that the bucket is there and the credentials, which need s3:GetObject, s3:PutObject and s3:ListBucket"
     }
@@ -279,6 +276,17 @@ impl StateError {
             Self::Full { .. } | Self::Io { .. } | Self::Store { .. } | Self::Closed => {
                 Exit::Internal
             }
+        }
+    }
+
+    /// What to do about it, for whoever is told that the run has ended for it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Damaged { .. } => Some(
+                "restore the state from a copy, or start over with an empty one: objects that are under the target already will be skipped",
+            ),
+            Self::Store { source, .. } => Some(advice(source)),
+            _ => None,
         }
     }
 

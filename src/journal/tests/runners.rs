@@ -180,16 +180,22 @@ async fn a_store_that_stays_away_ends_the_run() {
     let began = tokio::time::Instant::now();
     let sequence = writer.append(&succeeded(0, 1));
     let mut durable = writer.durable();
-    durable
+    let why = durable
         .wait_for(|told| told.stalled.is_some())
         .await
+        .unwrap()
+        .stalled
+        .clone()
         .unwrap();
     assert!(writer.is_stalled());
+    // It is told while the run waits: no word of what to do once it has ended.
+    assert!(!why.to_string().contains("command"), "{why}");
     assert!(!synced(&writer, sequence).await);
     let waited = began.elapsed();
     assert!(waited <= STALL && waited > STALL / 2, "{waited:?}");
     let error = writer.close().await.unwrap_err();
     assert_eq!(error.exit().code(), 1, "{error}");
+    assert!(error.hint().unwrap().contains("the same command continues"));
 
     // Closing does not wait as long.
     let (_, mut writer) = runner(&MemoryStore::default()).await;
