@@ -18,7 +18,7 @@ use super::spec::ShardFile;
 use crate::config::Location;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::journal::Outcomes;
+use crate::journal::{Outcomes, StateError};
 use crate::manifest::{Prepared, RowReader};
 use crate::outcome::TaskOutcome;
 use crate::plan::NEEDS_RESTORE;
@@ -203,7 +203,7 @@ impl Completion<'_> {
         let shards = Shard::all(self.shard.shard().count);
         let reads = shards.map(|shard| root.outcomes(shard, job_id, self.folder));
         let reads = futures::stream::iter(reads).buffered(JOURNALS_MAX);
-        Ok(reads.try_collect().await?)
+        reads.try_collect().await.map_err(untold)
     }
 
     /// When the report came to be what it is. All who write the report of a finished job say the same.
@@ -271,6 +271,23 @@ fn unwritable(error: ReportError) -> Error {
     Error::new(Exit::Internal, error.to_string())
 }
 
+/// A journal that does not give what its rows came to, though they are counted: a run that goes on from a snapshot does not read what
+/// is before it.
+fn untold(error: StateError) -> Error {
+    let is_damaged = matches!(error, StateError::Damaged { .. });
+    let error = Error::from(error);
+    if !is_damaged {
+        return error;
+    }
+    let message = format!(
+        "no report can be written from this state: {error}; how the rows ended that were settled from there on can't be told"
+    );
+    Error::new(error.exit, message).hint(
+        "the objects are as they are counted in the summary and by `reseal status`: restore the state from a copy for the report, or \
+         start over with an empty one: objects that are under the target already will be skipped",
+    )
+}
+
 /// Reads all rows in the order of the manifest, and the outcome of each from its shard's journal: there it has the number that
 /// counting the rows of the shard gives.
 fn fold(
@@ -290,7 +307,7 @@ fn fold(
             let row = next_rows[shard];
             next_rows[shard] += 1;
             let outcome = match &mut outcomes[shard] {
-                Some(outcomes) => outcomes.of(row)?,
+                Some(outcomes) => outcomes.of(row).map_err(untold)?,
                 None => None,
             };
             let Some(outcome) = outcome else {

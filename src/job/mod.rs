@@ -132,8 +132,11 @@ pub async fn run(
         match pulse.during(work).await {
             Ok(ReportEnd::Written(written)) => report = Some(written),
             Ok(ReportEnd::Left(to)) => unfinished = to,
-            // What made the job fail is the news then.
-            Err(_) if error.is_some() => {}
+            // What made the job fail is the news then, and this comes with it.
+            Err(unwritten) if error.is_some() => {
+                let message = format!("there is no report of this run: {unwritten}");
+                emit(Event::Warning { message: &message });
+            }
             Err(unwritten) => {
                 exit = unwritten.exit;
                 error = Some(unwritten);
@@ -197,7 +200,7 @@ impl Run<'_> {
         shutdown: &mut Shutdown,
     ) -> Result<End, Error> {
         let (before, mut journal) = tokio::select! {
-            taken = state.journal(&job.job_id, self.config.max_stall) => taken?,
+            taken = state.journal(&job.job_id, self.config.max_stall) => taken.map_err(before_all)?,
             _ = shutdown::asked(shutdown) => return Err(interrupted_preparing()),
         };
         let before = Arc::new(before);
@@ -623,6 +626,16 @@ fn too_many_failed(crossed: Crossed, when: &str) -> Error {
     .hint(
         "see the report's failed rows; with a higher --failure-threshold the same command goes on with what is left",
     )
+}
+
+/// A journal that can't be read back: no row was begun.
+fn before_all(error: StateError) -> Error {
+    let is_damaged = matches!(error, StateError::Damaged { .. });
+    let mut error = Error::from(error);
+    if is_damaged {
+        error.message.push_str("; this run has changed nothing");
+    }
+    error
 }
 
 /// Asked to stop before there was anything to drain.
