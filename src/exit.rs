@@ -13,7 +13,7 @@ pub enum Exit {
     RowsFailed,
     /// The job failed: the failure threshold was crossed, a row failed as none may, or a fault was met that would fail every object.
     JobFailed,
-    /// The state belongs to another job, is damaged, or another runner has it.
+    /// The state belongs to another job, is damaged, lacks its manifest, or another runner has it.
     State,
     /// Interrupted by a signal or a deadline; what is settled is kept and the same command continues.
     Interrupted,

@@ -1,6 +1,6 @@
 //! Where a job's state is, and what lies beside it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::spec::JobFile;
@@ -101,6 +101,14 @@ impl Home {
             Location::Path(path) => Location::Path(path.join(REPORT)),
             Location::Stdin => Location::Path(REPORT.into()),
         }
+    }
+
+    /// The folder of a shard, where the state is in a directory.
+    pub fn shard_folder(&self, shard: Shard) -> Option<PathBuf> {
+        let Location::Path(path) = &self.location else {
+            return None;
+        };
+        Some(path.join(format!("shard-{}", shard.index)))
     }
 
     /// Bucket and key of the copy of what a shard was given on standard input, where the state is in S3.

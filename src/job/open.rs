@@ -7,6 +7,8 @@
 //! All shards may do so at once. Each reads the whole manifest and none waits for another; the first that is done says in
 //! `job.json` what the job is, and the others hold what they have found against it before they keep a word of their own.
 
+mod gone;
+
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +24,8 @@ use crate::event::Event;
 use crate::exit::Exit;
 use crate::journal::{ShardState, StateRoot};
 use crate::manifest::Prepared;
-use crate::s3::S3;
+use crate::object::ObjectRef;
+use crate::s3::{Ask, S3};
 use crate::shard::Shard;
 
 /// Where states are that nobody gave a place.
@@ -53,7 +56,14 @@ pub async fn open(config: &JobConfig, s3: &S3, emit: &dyn Fn(Event<'_>)) -> Resu
         emit,
     };
     // The manifest first: one that is not there leaves nothing behind.
-    let source = source::identify(s3, &config.manifest).await?;
+    let source = match source::identify(s3, &config.manifest).await {
+        Ok(source) => source,
+        // It is not there, or may not be read.
+        Err(unseen) if unseen.error.exit == Exit::Usage => {
+            return opening.go_on_without(unseen).await;
+        }
+        Err(unseen) => return Err(unseen.error),
+    };
     match &config.state {
         Some(location) => {
             if let Location::Path(path) = location {
@@ -103,13 +113,20 @@ struct Opening<'a> {
 impl Opening<'_> {
     /// Opens the state in a home that was named or found.
     async fn enter(&self, home: Home, source: ManifestSource) -> Result<Opened, Error> {
-        if let Some(job) = home.root.read_job::<JobFile>().await? {
+        let said = home.root.read_job::<JobFile>().await?;
+        if let Some(job) = &said {
             job.check(&home.root.place(), &self.spec, self.shard)?;
         }
         let state = self.take(&home).await?;
         let job = match state.read().await? {
             Some(job) => self.reopen(&home, &state, job, source).await?,
             None => {
+                // Before a copy that may be there is overwritten with it.
+                if let (Some(said), Location::Stdin) = (&said, &self.config.manifest)
+                    && gone::input_is_empty().await?
+                {
+                    return Err(gone::wants_input(&home, said));
+                }
                 let folder = source::folder(state.folder())?;
                 let (parts, prepared) = self.prepare(&folder).await?;
                 self.begin(&home, &state, source, parts, prepared).await?
@@ -261,8 +278,11 @@ impl Opening<'_> {
         let said = self.agree(&home.root, &job).await?;
         let manifest = &self.config.manifest;
         if *manifest == Location::Stdin && job.source.location == manifest.to_string() {
-            self.check_stdin(home, state).await?;
-            return Ok(job);
+            if self.fetch_kept_input(home, state).await? {
+                self.check_stdin(state).await?;
+                return Ok(job);
+            }
+            return self.take_input_again(home, state, &said, job).await;
         }
         if source.version.is_some()
             && source == job.source
@@ -278,16 +298,35 @@ impl Opening<'_> {
         refreshed(state, job, source, parts, prepared).await
     }
 
+    /// Whether what came on standard input is in the state; from S3 it is fetched.
+    async fn fetch_kept_input(&self, home: &Home, state: &ShardState) -> Result<bool, Error> {
+        let kept = source::spooled(state.folder());
+        let Some((bucket, key)) = home.spool(self.shard) else {
+            return Ok(kept.exists());
+        };
+        source::folder(state.folder())?;
+        let object = ObjectRef {
+            bucket,
+            key: &key,
+            version_id: None,
+        };
+        let unbegun = source::unbegun();
+        let looked = source::patiently(&unbegun, || self.s3.head(object, Ask::default())).await;
+        let etag = match looked {
+            Ok(head) => head.etag,
+            Err(error) if error.http_status == 404 => return Ok(false),
+            Err(error) => return Err(source::unreadable(&self.config.manifest, error)),
+        };
+        source::fetch(self.s3, &unbegun, bucket, &key, Some(&etag), &kept).await?;
+        Ok(true)
+    }
+
     /// Standard input is in the state already; if there is some again, it must be the same.
-    async fn check_stdin(&self, home: &Home, state: &ShardState) -> Result<(), Error> {
+    async fn check_stdin(&self, state: &ShardState) -> Result<(), Error> {
         if std::io::stdin().is_terminal() {
             return Ok(());
         }
         let kept = source::spooled(state.folder());
-        if let Some((bucket, key)) = home.spool(self.shard) {
-            source::folder(state.folder())?;
-            source::fetch(self.s3, &source::unbegun(), bucket, &key, None, &kept).await?;
-        }
         blocking(move || {
             let failed = |error: std::io::Error| Error::io("cannot compare standard input with the state", &error);
             match source::compare(&mut std::io::stdin().lock(), &kept).map_err(failed)? {

@@ -1,12 +1,13 @@
 //! `reseal report`: the report of what is settled, at any time.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::completion::Completion;
 use super::home::Home;
-use super::source::unbegun;
+use super::source::{self, unbegun};
 use super::spec::{JobFile, ShardFile};
 use crate::config::Location;
 use crate::error::Error;
@@ -60,6 +61,12 @@ pub async fn report(config: ReportConfig) -> Result<Reported, Error> {
     let s3 = S3::connect(&connection).await;
     let shard = prepared_shard(&home, &job).await?;
     let folder = home.scratch()?;
+    // What the runs have fetched need not be there any more, and standard input is nowhere else.
+    for shard in Shard::all(job.shards) {
+        if let Some(kept) = home.shard_folder(shard) {
+            lend_copies(&kept, folder.path())?;
+        }
+    }
     let completion = Completion {
         s3: &s3,
         stall: &unbegun(),
@@ -93,6 +100,27 @@ async fn prepared_shard(home: &Home, job: &JobFile) -> Result<ShardFile, Error> 
         Exit::Usage,
         format!("no shard in {place} has prepared the manifest yet: there is nothing to report"),
     ))
+}
+
+/// Lends what a state keeps of a manifest to a folder that is read in its place, and removed after it.
+///
+/// # Errors
+/// The folder can't be made.
+fn lend_copies(state: &Path, to: &Path) -> Result<(), Error> {
+    let to = source::folder(to)?;
+    // What is not there has to be fetched.
+    let Ok(kept) = std::fs::read_dir(source::kept_in(state)) else {
+        return Ok(());
+    };
+    for kept in kept.flatten() {
+        let (from, to) = (kept.path(), to.join(kept.file_name()));
+        if to.exists() {
+            continue;
+        }
+        // A file system without links, or a copy that is not needed any more.
+        let _ = std::fs::hard_link(&from, &to).or_else(|_| std::fs::copy(&from, &to).map(drop));
+    }
+    Ok(())
 }
 
 impl Reported {

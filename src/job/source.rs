@@ -64,16 +64,27 @@ pub enum PartSource {
     Spooled,
 }
 
+/// A manifest that could not be looked at.
+#[derive(Debug)]
+pub struct Unseen {
+    /// Why not.
+    pub error: Error,
+    /// Whether it is known not to be there.
+    pub is_gone: bool,
+}
+
 /// Looks where a manifest is and what tells it from another.
 ///
 /// # Errors
 /// It is not there, or S3 refuses to say.
-pub async fn identify(s3: &S3, location: &Location) -> Result<ManifestSource, Error> {
+pub async fn identify(s3: &S3, location: &Location) -> Result<ManifestSource, Unseen> {
     let version = match location {
         Location::Stdin => None,
         Location::Path(path) => {
-            let metadata = std::fs::metadata(path)
-                .map_err(|error| Error::usage(format!("{}: {error}", path.display())))?;
+            let metadata = std::fs::metadata(path).map_err(|error| Unseen {
+                is_gone: error.kind() == io::ErrorKind::NotFound,
+                error: Error::usage(format!("{}: {error}", path.display())),
+            })?;
             Some(Fingerprint::of(&metadata).to_string())
         }
         Location::S3 { bucket, key } => {
@@ -84,7 +95,10 @@ pub async fn identify(s3: &S3, location: &Location) -> Result<ManifestSource, Er
             };
             let head = patiently(&unbegun(), || s3.head(object, Ask::default()))
                 .await
-                .map_err(|error| unreadable(location, error))?;
+                .map_err(|error| Unseen {
+                    is_gone: error.http_status == 404,
+                    error: unreadable(location, error),
+                })?;
             Some(head.etag)
         }
     };
@@ -187,7 +201,15 @@ pub async fn local_part(
     let folder = state.join(FOLDER);
     match part {
         PartSource::Path(path) => Ok(path.clone()),
-        PartSource::Spooled => Ok(spooled(state)),
+        PartSource::Spooled => {
+            let kept = spooled(state);
+            if kept.exists() {
+                return Ok(kept);
+            }
+            let lost =
+                "the state has no copy any more of its manifest, which came on standard input";
+            Err(Error::new(Exit::State, lost).hint("give it again to the run that goes on"))
+        }
         PartSource::S3 { bucket, key, etag } => {
             let path = part_path(&folder, index);
             if !path.exists() {
@@ -252,6 +274,32 @@ pub enum Comparison {
 /// Where the state keeps what came on standard input.
 pub fn spooled(state: &Path) -> PathBuf {
     state.join(FOLDER).join(TOP)
+}
+
+/// Where the pass over standard input leaves it, in the folder that it was given.
+pub fn top(folder: &Path) -> PathBuf {
+    folder.join(TOP)
+}
+
+/// Where the state keeps a part that was fetched.
+pub fn kept_part(state: &Path, index: usize) -> PathBuf {
+    part_path(&kept_in(state), index)
+}
+
+/// The folder for what was fetched, which need not be there.
+pub fn kept_in(state: &Path) -> PathBuf {
+    state.join(FOLDER)
+}
+
+/// The manifest, or a part of it, can't be had where it was, and nowhere else.
+pub fn gone(error: &Error, place: &str) -> Error {
+    Error::new(
+        Exit::State,
+        format!("{error}; {place} has no copy of it"),
+    )
+    .hint(
+        "put it back, or give the manifest from where it is now with --manifest (its content is compared); what is settled is kept",
+    )
 }
 
 /// Compares what `input` gives with a file.
@@ -502,6 +550,8 @@ pub async fn fetch(
                 what: location.to_string(),
             }
             .into(),
+            // Whoever knows its ETag has begun with it.
+            404 if if_match.is_some() => gone(&unreadable(&location, error), "the state"),
             _ => unreadable(&location, error),
         })?;
     std::fs::rename(&partial, path)
