@@ -172,6 +172,31 @@ async fn a_manifest_in_s3_that_is_gone_is_read_from_the_copy_in_the_state() {
     }
 }
 
+/// Two lists that were there under one name, and neither is: which job is meant can't be told.
+#[tokio::test]
+async fn of_several_states_one_has_to_be_named() {
+    let setup = Versioned::with_objects(40).await;
+    let job = job_that_finds_its_state(&setup);
+    let mut job = job.args("--manifest s3://bucket/list.csv");
+    for half in setup.keys.chunks(20) {
+        let copied = setup.copied();
+        put(&setup, BUCKET, LIST, csv_of(half)).await;
+        job = job.env("RESEAL_RATE", "10").env("RESEAL_CONCURRENCY", "4");
+        let runner = job.command().spawn().expect("it starts");
+        setup.wait_for_copies(copied + 2);
+        send(&runner, Signal::SIGTERM);
+        finish(runner).expect(75);
+    }
+    remove(&setup, BUCKET, LIST).await;
+    let writes = setup.store.writes();
+    let several = [
+        "several states",
+        "hint: name the one that shall go on with --state",
+    ];
+    job.run().expect(5).says(&several);
+    assert_eq!(setup.store.writes(), writes);
+}
+
 #[tokio::test]
 async fn a_manifest_that_is_nowhere_is_5_and_may_come_back() {
     let setup = Versioned::with_objects(30).await;

@@ -1,7 +1,6 @@
 //! A job that has begun, and whose manifest can't be had any more: the state may have a copy, else it is wanted again.
 
-use std::io::BufRead as _;
-use std::io::IsTerminal as _;
+use std::io::{BufRead as _, IsTerminal as _};
 use std::path::Path;
 
 use super::{Opened, Opening, STATES, STATES_MAX};
@@ -62,10 +61,10 @@ impl Opening<'_> {
             if job.spec != self.spec || job.shards != self.shard.count {
                 continue;
             }
-            // A job over what was there before is complete, or was given up: the copies are those of one that can go on.
             let Ok(Some(own)) = self.shard_in(&home).await else {
                 continue;
             };
+            // One that is complete has no copy any more.
             let can_go_on = self.has_top(&home, &own);
             match &found {
                 Some((_, _, true)) if can_go_on => {
