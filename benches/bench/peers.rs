@@ -21,6 +21,9 @@ with concurrent.futures.ThreadPoolExecutor(64) as pool:
         pass
 "#;
 
+/// A tool's run against a store at that URL.
+type Run<'r> = &'r dyn Fn(&str) -> Result<Cost, Box<dyn Error>>;
+
 /// Runs every tool that is in the folder, or on the path, against a store that answers at once.
 pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
     let objects = number("RESEAL_BENCH_OBJECTS", 10_000)?;
@@ -47,9 +50,7 @@ pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
         "| tool | CPU, µs an object | reseal is | objects/s | peak MiB | requests an object |\n|---|---|---|---|---|---|"
     );
     let mut reseal = None;
-    let mut show = |name: &str,
-                    run: &dyn Fn(&str) -> Result<Cost, Box<dyn Error>>|
-     -> Result<(), Box<dyn Error>> {
+    let mut show = |name: &str, run: Run<'_>| -> Result<(), Box<dyn Error>> {
         let store = NullStore::start(&format!("objects={objects}"))?;
         let cost = match run(&store.url) {
             Ok(cost) => cost,
