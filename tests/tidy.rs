@@ -68,7 +68,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "error", "journal", "limiter", "manifest", "shutdown", "task",
         ],
     ),
-    ("probe", &["retry", "s3"]),
+    ("probe", &["limiter", "retry", "s3"]),
     ("shutdown", &["human"]),
     (
         "task",

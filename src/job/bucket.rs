@@ -3,6 +3,7 @@
 use super::source::patiently;
 use crate::bucket::BucketFacts;
 use crate::encryption::Target;
+use crate::limiter::{Kind, Limiter};
 use crate::retry::{self, Verdict};
 use crate::s3::S3;
 use crate::s3_error::{S3Error, UNREADABLE_ANSWER};
@@ -13,21 +14,23 @@ use crate::stall::Stall;
 ///
 /// # Errors
 /// What every object would meet too.
-pub async fn ask(s3: &S3, stall: &Stall, bucket: &str) -> Result<BucketFacts, S3Error> {
+pub async fn ask(
+    s3: &S3,
+    stall: &Stall,
+    limiter: &Limiter,
+    bucket: &str,
+) -> Result<BucketFacts, S3Error> {
+    let asked = (stall, limiter);
     // Alone, so that a store that can't be reached has the attempts of one question.
-    let versioning = patiently(stall, async || known(s3.versioning(bucket).await)).await?;
+    let versioning = learn(asked, || s3.versioning(bucket)).await?;
     let (acls, object_lock, default_encryption, website, replication, notifications, lifecycle) = tokio::try_join!(
-        patiently(stall, async || known(s3.acls(bucket).await)),
-        patiently(stall, async || known(s3.object_lock(bucket).await)),
-        patiently(stall, async || known(s3.default_encryption(bucket).await)),
-        patiently(stall, async || known(s3.website(bucket).await)),
-        patiently(stall, async || known(or_absent(
-            s3.replication(bucket).await
-        ))),
-        patiently(stall, async || known(or_absent(
-            s3.notifications(bucket).await
-        ))),
-        patiently(stall, async || known(or_absent(s3.lifecycle(bucket).await))),
+        learn(asked, || s3.acls(bucket)),
+        learn(asked, || s3.object_lock(bucket)),
+        learn(asked, || s3.default_encryption(bucket)),
+        learn(asked, || s3.website(bucket)),
+        learn(asked, async || or_absent(s3.replication(bucket).await)),
+        learn(asked, async || or_absent(s3.notifications(bucket).await)),
+        learn(asked, async || or_absent(s3.lifecycle(bucket).await)),
     )?;
     Ok(BucketFacts {
         name: bucket.to_owned(),
@@ -40,6 +43,18 @@ pub async fn ask(s3: &S3, stall: &Stall, bucket: &str) -> Result<BucketFacts, S3
         notifications,
         lifecycle,
     })
+}
+
+/// Asks one question, in its turn, until it is answered.
+async fn learn<T>(
+    (stall, limiter): (&Stall, &Limiter),
+    question: impl AsyncFn() -> Result<T, S3Error>,
+) -> Result<Option<T>, S3Error> {
+    let asked = patiently(stall, async || {
+        limiter.turn(Kind::Read).await;
+        known(question().await)
+    });
+    asked.await
 }
 
 /// What a store doesn't have, it sets off nothing with.

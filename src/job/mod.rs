@@ -213,7 +213,7 @@ impl Run<'_> {
             Ok(End::Complete)
         } else {
             let asked = tokio::select! {
-                asked = bucket::ask(self.s3, self.stall, &job.prepared.bucket) => asked.map_err(End::Fault),
+                asked = bucket::ask(self.s3, self.stall, self.limiter, &job.prepared.bucket) => asked.map_err(End::Fault),
                 _ = shutdown::asked(shutdown) => Err(End::Interrupted),
             };
             match asked.and_then(|facts| self.preflight(facts, job, &before)) {
@@ -351,6 +351,7 @@ impl Run<'_> {
         }
         let question = trust::Question {
             s3: self.s3,
+            limiter: self.limiter,
             config: self.config,
             state,
             job,

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::exit::Exit;
 use crate::journal::{Leader, ShardState};
+use crate::limiter::Limiter;
 use crate::plan::MethodChoice;
 use crate::probe::{self, Wish};
 use crate::profile::StoreProfile;
@@ -38,6 +39,8 @@ pub struct Trusted {
 pub struct Question<'a> {
     /// The store.
     pub s3: &'a S3,
+    /// The budgets.
+    pub limiter: &'a Limiter,
     /// What the operator wants.
     pub config: &'a JobConfig,
     /// Where the profile is kept.
@@ -121,7 +124,7 @@ impl Question<'_> {
             wants_parts: false,
         };
         self.leader.confirm().await.map_err(EngineError::State)?;
-        let probed = probe::probe(self.s3, &wish).await;
+        let probed = probe::probe(self.s3, self.limiter, &wish).await;
         self.leader.prove().await.map_err(EngineError::State)?;
         let findings = match probed {
             Ok(findings) => findings,

@@ -231,6 +231,16 @@ impl Limiter {
         }
     }
 
+    /// Waits until one more request is within the budgets that has no place on the wire and whose answer says nothing about them: one
+    /// beside those of a job's rows.
+    pub async fn turn(&self, kind: Kind) {
+        let need = Need {
+            kind,
+            ..Need::ABOUT_THE_BUCKET
+        };
+        self.permit(need).await.answered("", Answered::Unknown);
+    }
+
     /// Waits until so many bytes more of an answer that is on the wire may be read.
     pub async fn more(&self, bytes: u64) {
         if self.0.state().bytes.is_some() {

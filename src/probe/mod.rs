@@ -23,6 +23,7 @@ use scratch::{BODY_BYTES, Scratch};
 
 use crate::bucket::{BucketFacts, ObjectLock, Versioning};
 use crate::encryption::{CustomerKey, Encryption, KmsTarget, Target};
+use crate::limiter::Limiter;
 use crate::profile::StoreProfile;
 use crate::s3::S3;
 use crate::s3_error::S3Error;
@@ -112,13 +113,13 @@ impl std::error::Error for ProbeError {}
 ///
 /// # Errors
 /// The job can't run at all, the store does not answer, or nothing can be put.
-pub async fn probe(s3: &S3, wish: &Wish<'_>) -> Result<Findings, ProbeError> {
+pub async fn probe(s3: &S3, limiter: &Limiter, wish: &Wish<'_>) -> Result<Findings, ProbeError> {
     if wish.bucket.object_lock == Some(ObjectLock::DefaultRetention) {
         return Ok(untried(
             "its bucket puts every new object under retention, so that a scratch object could not be removed again",
         ));
     }
-    let mut scratch = Scratch::new(s3, wish.bucket, wish.prefix, wish.wants_copies);
+    let mut scratch = Scratch::new(s3, limiter, wish.bucket, wish.prefix, wish.wants_copies);
     let tried = try_all(&mut scratch, wish).await;
     let left = scratch.remove_all().await;
     match tried {

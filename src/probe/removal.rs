@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Reason;
-use super::asking::{ask, said};
+use super::asking::said;
 use super::scratch::Scratch;
 use crate::bucket::Versioning;
 use crate::object::ObjectRef;
@@ -22,12 +22,17 @@ impl Scratch<'_> {
         let bucket = self.bucket.name.as_str();
         let versions = match self.bucket.versioning {
             Some(Versioning::Never) => None,
-            _ => ask(|| self.s3.keys_of_versions(bucket, below)).await?.ok(),
+            _ => self
+                .ask(|| self.s3.keys_of_versions(bucket, below))
+                .await?
+                .ok(),
         };
         let keys = match versions {
             Some(keys) => keys,
             None => {
-                let page = ask(|| self.s3.keys_after(bucket, below, below, LEFT_KEYS_MAX)).await?;
+                let page = self
+                    .ask(|| self.s3.keys_after(bucket, below, below, LEFT_KEYS_MAX))
+                    .await?;
                 let listed = page.map(|page| page.keys).unwrap_or_default();
                 listed.into_iter().map(|listed| listed.key).collect()
             }
@@ -36,7 +41,7 @@ impl Scratch<'_> {
             self.keys.entry(key).or_default();
         }
         if self.may_begin_uploads {
-            let listed = ask(|| self.s3.uploads_below(bucket, below)).await?;
+            let listed = self.ask(|| self.s3.uploads_below(bucket, below)).await?;
             self.uploads.extend(listed.unwrap_or_default());
         }
         Ok(self.remove_all().await)
@@ -76,14 +81,16 @@ impl Scratch<'_> {
         let mut uploads = std::mem::take(&mut self.uploads);
         if std::mem::take(&mut self.uploads_begin) {
             let bucket = self.bucket.name.as_str();
-            let listed = ask(|| self.s3.uploads_below(bucket, self.prefix)).await;
+            let listed = self
+                .ask(|| self.s3.uploads_below(bucket, self.prefix))
+                .await;
             uploads.extend(listed.ok().and_then(Result::ok).unwrap_or_default());
         }
         uploads
     }
 
     async fn abort(&self, key: &str, upload: &str) -> Removal {
-        ask(|| self.s3.abort_upload(self.object(key), upload))
+        self.ask(|| self.s3.abort_upload(self.object(key), upload))
             .await
             .into()
     }
@@ -96,7 +103,7 @@ impl Scratch<'_> {
             Ok(Some(listed)) => listed.into_iter().map(|it| it.version_id).collect(),
             Ok(None) if seen.is_empty() => {
                 // No version id was ever shown: this removes the object itself.
-                let removed = ask(|| self.s3.put_delete_marker(bucket, key)).await;
+                let removed = self.ask(|| self.s3.put_delete_marker(bucket, key)).await;
                 return removed.map(|answer| answer.map(|_| ())).into();
             }
             Ok(None) => seen.iter().cloned().collect(),
@@ -106,7 +113,7 @@ impl Scratch<'_> {
                 version_id: Some(version),
                 ..self.object(key)
             };
-            let removed = ask(|| self.s3.delete_version(object)).await.into();
+            let removed = self.ask(|| self.s3.delete_version(object)).await.into();
             if !matches!(removed, Removal::Done) {
                 return removed;
             }

@@ -106,6 +106,7 @@ pub(super) async fn copy(
     source_etag: &str,
     destination: Destination<'_>,
 ) -> Result<Option<String>, S3Error> {
+    scratch.turn().await;
     let (directive, carry) = match trial.rung {
         Rung::Replace => (Directive::Replace, carry(before)),
         Rung::Copy | Rung::Multipart => (Directive::Copy, Carry::default()),
@@ -131,6 +132,7 @@ pub(super) async fn create(
     trial: Trial<'_>,
     before: &Seen,
 ) -> Result<String, S3Error> {
+    scratch.turn().await;
     let create = Create {
         object: scratch.object(&before.key),
         head: &before.head,
@@ -150,6 +152,7 @@ pub(super) async fn copy_part(
     number: u32,
     etag: &str,
 ) -> Result<Part, S3Error> {
+    scratch.turn().await;
     let size = before.head.size;
     let length = if trial.parts > 1 { PART_BYTES } else { size };
     let first = u64::from(number - 1) * length;
@@ -175,6 +178,7 @@ pub(super) async fn complete(
     parts: &[Part],
     destination: Destination<'_>,
 ) -> Result<Option<String>, S3Error> {
+    scratch.turn().await;
     let complete = Complete {
         object: scratch.object(&before.key),
         upload_id,

@@ -10,6 +10,7 @@ use super::Reason;
 use super::asking::{ask, said};
 use crate::bucket::{BucketFacts, Versioning};
 use crate::encryption::{CustomerKey, Target};
+use crate::limiter::{Kind, Limiter};
 use crate::object::{ContentHeaders, ObjectHead, ObjectRef, Tag};
 use crate::s3::{Ask, Put, ReadBack, S3, Version, unpaced};
 use crate::s3_error::S3Error;
@@ -20,6 +21,7 @@ pub(super) const BODY_BYTES: usize = 4_099;
 /// What the scratch objects of one probe have in common, and what has to be removed after it.
 pub(super) struct Scratch<'a> {
     pub(super) s3: &'a S3,
+    limiter: &'a Limiter,
     pub(super) bucket: &'a BucketFacts,
     pub(super) prefix: &'a str,
     tagging: Tagging,
@@ -69,12 +71,14 @@ impl Seen {
 impl<'a> Scratch<'a> {
     pub(super) fn new(
         s3: &'a S3,
+        limiter: &'a Limiter,
         bucket: &'a BucketFacts,
         prefix: &'a str,
         with_copies: bool,
     ) -> Self {
         Self {
             s3,
+            limiter,
             bucket,
             prefix,
             tagging: if with_copies {
@@ -89,6 +93,26 @@ impl<'a> Scratch<'a> {
             uploads: BTreeSet::new(),
             notes: Vec::new(),
         }
+    }
+
+    /// Waits until one more request is within the job's budgets. Most of them change something.
+    pub(super) async fn turn(&self) {
+        self.limiter.turn(Kind::Write).await;
+    }
+
+    /// Sends a request, in its turn, until it is answered.
+    pub(super) async fn ask<T, F>(
+        &self,
+        request: impl Fn() -> F,
+    ) -> Result<Result<T, S3Error>, Reason>
+    where
+        F: Future<Output = Result<T, S3Error>>,
+    {
+        ask(|| async {
+            self.turn().await;
+            request().await
+        })
+        .await
     }
 
     /// The current version of a scratch key.
@@ -150,7 +174,7 @@ impl<'a> Scratch<'a> {
             tags: &tags,
             storage_class: None,
         };
-        Ok(ask(|| self.s3.put(put)).await?.map(|_| ()))
+        Ok(self.ask(|| self.s3.put(put)).await?.map(|_| ()))
     }
 
     /// Looks at a scratch object, reads it back and reads its tags.
@@ -168,12 +192,15 @@ impl<'a> Scratch<'a> {
             customer_key,
             ..Ask::default()
         };
-        let head = match ask(|| self.s3.head(object, questions)).await? {
+        let head = match self.ask(|| self.s3.head(object, questions)).await? {
             Ok(head) => head,
             Err(refused) => return Ok(Err(refused)),
         };
         self.saw(key, head.version_id.clone());
-        let body = match ask(|| self.s3.read(object, customer_key, None, unpaced)).await? {
+        let body = match self
+            .ask(|| self.s3.read(object, customer_key, None, unpaced))
+            .await?
+        {
             Ok(body) => body,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -191,7 +218,7 @@ impl<'a> Scratch<'a> {
 
     /// An object's tags, sorted. The first look tells whether the store has tags at all.
     async fn tags_of(&mut self, object: ObjectRef<'_>) -> Result<Option<Vec<Tag>>, Reason> {
-        let found = ask(|| self.s3.tags(object)).await?;
+        let found = self.ask(|| self.s3.tags(object)).await?;
         match (found, self.tagging) {
             (Ok(found), Tagging::Untried) if found.is_empty() => {
                 self.no_tags("the store does not keep what is put with an object");
@@ -220,7 +247,8 @@ impl<'a> Scratch<'a> {
     /// Whether a scratch object can be read with a customer's key.
     pub(super) async fn opens(&self, key: &str, by: &CustomerKey) -> Result<bool, Reason> {
         let object = self.object(key);
-        Ok(ask(|| self.s3.read(object, Some(by), None, unpaced))
+        Ok(self
+            .ask(|| self.s3.read(object, Some(by), None, unpaced))
             .await?
             .is_ok())
     }
@@ -231,7 +259,7 @@ impl<'a> Scratch<'a> {
             return Ok(None);
         }
         let bucket = self.bucket.name.as_str();
-        Ok(ask(|| self.s3.versions(bucket, key)).await?.ok())
+        Ok(self.ask(|| self.s3.versions(bucket, key)).await?.ok())
     }
 
     /// Remembers a version of a scratch key.

@@ -1,7 +1,7 @@
 //! UpdateObjectEncryption: a store that doesn't know it overwrites the object with the request's XML and says OK.
 
 use super::Reason;
-use super::asking::{ask, said};
+use super::asking::said;
 use super::rungs::difference;
 use super::scratch::{BODY_BYTES, Scratch, Seen};
 use crate::encryption::{KmsTarget, Target};
@@ -29,7 +29,10 @@ pub(super) async fn try_update(
         ..scratch.object(&before.key)
     };
     let s3 = scratch.s3;
-    if let Err(refused) = ask(|| s3.update_encryption(object, key_arn, bucket_key)).await? {
+    if let Err(refused) = scratch
+        .ask(|| s3.update_encryption(object, key_arn, bucket_key))
+        .await?
+    {
         return Ok(Err(said(&refused)));
     }
     let after = match scratch.look(&before.key, None).await? {

@@ -9,6 +9,7 @@ use aws_sdk_s3::types::{
 };
 use reseal::bucket::{BucketFacts, ObjectLock, Versioning};
 use reseal::encryption::{CustomerKey, KmsTarget, Mode, Target};
+use reseal::limiter::{Budgets, Limiter};
 use reseal::probe::{Findings, ProbeError, Wish, probe, verdict};
 use reseal::profile::{Rung, StoreProfile};
 use reseal::s3::{Connection, S3, StaticCredentials};
@@ -72,6 +73,10 @@ async fn set_versioning(client: &Client, status: BucketVersioningStatus) {
     versioning.expect("versioning");
 }
 
+fn unlimited() -> Limiter {
+    Limiter::new(&Budgets::default(), 8, 1)
+}
+
 /// What a job on a store other than AWS asks.
 async fn try_store(s3: &S3, bucket: &BucketFacts, target: &Target) -> Result<Findings, ProbeError> {
     let wish = Wish {
@@ -85,7 +90,7 @@ async fn try_store(s3: &S3, bucket: &BucketFacts, target: &Target) -> Result<Fin
         // Ten MiB: slow under the embedded store's cipher in a debug build, so only once.
         wants_parts: target == &Target::SseS3 && bucket.versioning == Some(Versioning::Never),
     };
-    probe(s3, &wish).await
+    probe(s3, &unlimited(), &wish).await
 }
 
 /// Every version, delete marker and upload of the bucket.
@@ -207,7 +212,7 @@ async fn where_copies_are_not_in_doubt_only_the_update_is_tried() {
         wants_copies: false,
         wants_parts: true,
     };
-    let found = probe(&s3, &wish).await.expect("findings");
+    let found = probe(&s3, &unlimited(), &wish).await.expect("findings");
     let expected = StoreProfile {
         updates_encryption: true,
         ..StoreProfile::documented()
@@ -223,7 +228,7 @@ async fn where_copies_are_not_in_doubt_only_the_update_is_tried() {
         target: &target,
         ..wish
     };
-    let found = probe(&s3, &wish).await.expect("findings");
+    let found = probe(&s3, &unlimited(), &wish).await.expect("findings");
     assert_eq!(found.profile, StoreProfile::documented());
     assert_eq!(store.writes(), before, "nothing to try");
 }
@@ -321,7 +326,7 @@ async fn where_nothing_can_be_put_nothing_new_is_trusted() {
         wants_copies: false,
         wants_parts: false,
     };
-    let found = probe(&s3, &wish).await.expect("findings");
+    let found = probe(&s3, &unlimited(), &wish).await.expect("findings");
     assert_eq!(found.profile, StoreProfile::documented());
     assert!(found.notes[0].contains("UpdateObjectEncryption was not tried"));
 
@@ -329,7 +334,9 @@ async fn where_nothing_can_be_put_nothing_new_is_trusted() {
         wants_copies: true,
         ..wish
     };
-    let error = probe(&s3, &wish).await.expect_err("nothing was tried");
+    let error = probe(&s3, &unlimited(), &wish)
+        .await
+        .expect_err("nothing was tried");
     let error = reseal::error::Error::from(error);
     assert_eq!(error.exit, reseal::exit::Exit::JobFailed);
     assert!(error.hint.expect("a hint").contains("--probe off"));
