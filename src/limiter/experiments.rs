@@ -202,6 +202,7 @@ async fn run(experiment: Experiment) {
             while begin.elapsed() < end {
                 let units = Units {
                     kms: 1,
+                    may_ask_kms: true,
                     ..Units::ONE
                 };
                 let permit = limiter

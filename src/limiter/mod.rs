@@ -100,6 +100,8 @@ pub struct Units {
     pub bytes: u64,
     /// Requests that it has the store send to KMS.
     pub kms: u32,
+    /// Whether it may have the store ask KMS at all: a bucket key only makes it rare.
+    pub may_ask_kms: bool,
 }
 
 impl Units {
@@ -108,6 +110,7 @@ impl Units {
         requests: 1,
         bytes: 0,
         kms: 0,
+        may_ask_kms: false,
     };
 }
 
@@ -348,7 +351,7 @@ impl Permit<'_> {
 
     /// Nothing was sent, nor will be.
     pub fn unused(mut self) {
-        self.end(|state, taken, now| state.give_back(&taken, now));
+        self.end(|state, taken, _| state.give_back(&taken));
     }
 
     fn end(&mut self, end: impl FnOnce(&mut State, Taken, Duration)) {
@@ -385,7 +388,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.granted.close();
         if let Ok(taken) = self.granted.try_recv() {
-            let give_back = |state: &mut State, taken: Taken, now| state.give_back(&taken, now);
+            let give_back = |state: &mut State, taken: Taken, _| state.give_back(&taken);
             self.limiter.0.end(taken, give_back);
         }
     }

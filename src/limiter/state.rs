@@ -105,7 +105,7 @@ impl State {
                 false => Place::default(),
             },
             bytes: need.units.bytes > 0,
-            kms: need.units.kms > 0,
+            kms: need.units.may_ask_kms,
         }
     }
 
@@ -121,6 +121,7 @@ impl State {
             requests,
             bytes,
             kms,
+            ..
         } = units;
         let mut longest: Option<(Limit, Duration)> = None;
         let mut see = |limit, wait: Duration| {
@@ -155,8 +156,8 @@ impl State {
         };
         see(limit, s3.wait(1, now));
         see(Limit::StoreOverload, self.store.wait(1, now));
-        if kms > 0 {
-            see(Limit::KmsThrottling, self.kms_found.wait(kms.into(), now));
+        if line.kms {
+            see(Limit::KmsThrottling, self.kms_found.wait(1, now));
         }
         if longest.is_none() && !self.in_flight.has_room() {
             let limit = match self.in_flight.is_reduced() {
@@ -173,6 +174,7 @@ impl State {
             requests,
             bytes,
             kms,
+            ..
         } = units;
         let take = |budget: &mut Option<Budget>, units| {
             if units > 0
@@ -189,7 +191,9 @@ impl State {
             self.prefixes.take(line.place, now);
             self.s3[line.kind as usize].take(1, now);
             self.store.take(1, now);
-            self.kms_found.take(kms.into(), now);
+            if line.kms {
+                self.kms_found.take(1, now);
+            }
             self.in_flight.begin();
         }
         Taken {
@@ -200,12 +204,13 @@ impl State {
     }
 
     /// Takes a permit back that nothing was sent for.
-    pub(super) fn give_back(&mut self, taken: &Taken, _now: Duration) {
+    pub(super) fn give_back(&mut self, taken: &Taken) {
         let line = taken.line;
         let Units {
             requests,
             bytes,
             kms,
+            ..
         } = taken.units;
         let back = |budget: &mut Option<Budget>, units| {
             if let Some(budget) = budget {
@@ -220,14 +225,16 @@ impl State {
             self.prefixes.give_back(line.place);
             self.s3[line.kind as usize].give_back(1);
             self.store.give_back(1);
-            self.kms_found.give_back(kms.into());
+            if line.kms {
+                self.kms_found.give_back(1);
+            }
             self.in_flight.end();
         }
     }
 
     /// Takes what became of a request.
     pub(super) fn hear(&mut self, taken: &Taken, key: &str, how: Answered, now: Duration) {
-        let (line, sent, kms) = (taken.line, taken.at, taken.units.kms);
+        let (line, sent) = (taken.line, taken.at);
         if line.kind == Kind::More {
             return;
         }
@@ -237,8 +244,8 @@ impl State {
             Answered::Taken => {
                 self.hear_s3(line, key, Answer::Taken, sent, now);
                 self.store.hear(Answer::Taken, 1, sent, now);
-                if kms > 0 {
-                    self.kms_found.hear(Answer::Taken, kms.into(), sent, now);
+                if line.kms {
+                    self.kms_found.hear(Answer::Taken, 1, sent, now);
                 }
                 let took = now.saturating_sub(sent);
                 self.in_flight.hear(line.kind, taken.units.bytes, took, now);
@@ -246,8 +253,9 @@ impl State {
             Answered::TooMany(by, alone) => {
                 let too_many = Answer::TooMany(alone.map(|alone| alone.min(ALONE_MAX)));
                 match by {
-                    Throttler::S3 => self.hear_s3(line, key, too_many, sent, now),
-                    Throttler::Kms => self.kms_found.hear(too_many, kms.into(), sent, now),
+                    Throttler::Kms if line.kms => self.kms_found.hear(too_many, 1, sent, now),
+                    // What nobody knew to ask KMS is slowed with everything.
+                    Throttler::S3 | Throttler::Kms => self.hear_s3(line, key, too_many, sent, now),
                     Throttler::Store => self.store.hear(too_many, 1, sent, now),
                 }
             }
@@ -333,7 +341,7 @@ impl State {
             self.served = Some(line);
             match first.granted.send(taken) {
                 Ok(()) => return true,
-                Err(taken) => self.give_back(&taken, now),
+                Err(taken) => self.give_back(&taken),
             }
         }
         false

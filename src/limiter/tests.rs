@@ -81,6 +81,7 @@ async fn no_second_is_above_a_ceiling_and_none_is_wasted() {
                     requests: 1,
                     bytes: 100,
                     kms: 1,
+                    may_ask_kms: true,
                 },
                 ..ONE_WRITE
             };
@@ -110,7 +111,11 @@ async fn waiting_for_one_budget_holds_up_nobody_who_needs_another() {
     let units = Units::ONE;
     let crowd = [
         Need {
-            units: Units { kms: 1, ..units },
+            units: Units {
+                kms: 1,
+                may_ask_kms: true,
+                ..units
+            },
             ..Need::read("k")
         },
         Need {
@@ -225,6 +230,7 @@ async fn a_store_that_wants_to_be_left_alone_is() {
         let need = Need {
             units: Units {
                 kms: 1,
+                may_ask_kms: true,
                 ..Units::ONE
             },
             ..ONE_WRITE
@@ -258,4 +264,33 @@ async fn where_many_wait_for_a_prefix_there_is_a_crowd() {
     // Those who have given up go with the next permit.
     sleep(Duration::from_secs(1)).await;
     assert!(limiter.has_room(crowd));
+}
+
+#[tokio::test(start_paused = true)]
+async fn kms_slows_what_may_ask_it_and_nothing_else() {
+    let limiter = limiter(Budgets::default(), 64);
+    let with_bucket_key = Need {
+        units: Units {
+            may_ask_kms: true,
+            ..Units::ONE
+        },
+        ..ONE_WRITE
+    };
+    let refused = Answered::TooMany(Throttler::Kms, None);
+    for _ in 0..200 {
+        limiter
+            .permit(with_bucket_key)
+            .await
+            .answered("a/k", refused);
+    }
+    let slowed = given(&limiter, with_bucket_key, 16, 1, 2);
+    let others = given(&limiter, Need::read("k"), 4, 1, 2);
+    let (slowed, others) = tokio::join!(slowed, others);
+    assert!(others.len() > 1_500, "{}", others.len());
+    assert!(
+        slowed.len() * 4 < others.len(),
+        "{} of {}",
+        slowed.len(),
+        others.len()
+    );
 }

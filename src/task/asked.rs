@@ -34,8 +34,12 @@ impl Asked {
 
     /// One that may have the store ask KMS.
     pub(super) fn with_keys(self, source: &Encryption, target: &Target) -> Self {
-        let kms = plan::kms_requests(self.operation, source, target);
-        let units = Units { kms, ..self.units };
+        let is_kms = |mode| matches!(mode, Mode::SseKms | Mode::DsseKms);
+        let units = Units {
+            kms: plan::kms_requests(self.operation, source, target),
+            may_ask_kms: is_kms(source.mode()) || is_kms(target.mode()),
+            ..self.units
+        };
         Self { units, ..self }
     }
 
