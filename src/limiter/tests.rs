@@ -284,7 +284,7 @@ async fn kms_slows_what_may_ask_it_and_nothing_else() {
             .answered("a/k", refused);
     }
     let slowed = given(&limiter, with_bucket_key, 16, 1, 2);
-    let others = given(&limiter, Need::read("k"), 4, 1, 2);
+    let others = given(&limiter, Need::write("k"), 4, 1, 2);
     let (slowed, others) = tokio::join!(slowed, others);
     assert!(others.len() > 1_500, "{}", others.len());
     assert!(
