@@ -30,7 +30,7 @@
 //! | [`retry`] | what an error means, and how long to wait |
 //! | *Mechanisms*: each knows the nouns and one outside thing | |
 //! | [`s3`] | the store, over the AWS SDK |
-//! | [`limiter`] | the budget of writes |
+//! | [`limiter`] | the budgets: what may be sent, and when |
 //! | [`stall`] | that nothing goes on for the moment, and what is waited for |
 //! | [`journal`] | the durable state of a job |
 //! | [`local_s3`] | the embedded S3 |

@@ -246,6 +246,8 @@ pub fn reseal(manifest: &Manifest, url: &str, more: &[&str]) -> Result<Cost, Box
         "--path-style",
         "--progress",
         "none",
+        "--concurrency",
+        "256",
     ];
     command.extend(usual.iter().chain(more).map(OsStr::new));
     measured(&command)
