@@ -12,7 +12,7 @@ use crate::shard::{SHARDS_MAX, Shard};
 const COMPLETION_INDEX: &str = "JOB_COMPLETION_INDEX";
 
 /// Requests on the wire where nobody says.
-const CONCURRENCY_DEFAULT: u16 = 128;
+const CONCURRENCY_DEFAULT: u16 = 256;
 
 /// Which part of a job a process has.
 #[derive(Clone, Debug, Args)]
@@ -29,7 +29,7 @@ pub struct ShardArgs {
     /// Which of them this process has, from 0 on; I/N says both [default: JOB_COMPLETION_INDEX, with --shards].
     #[arg(long, env = "RESEAL_SHARD", value_name = "I")]
     pub shard: Option<ShardIndex>,
-    /// Most requests on the wire, of all shards; as many are as the rate needs [default: 128].
+    /// Most requests on the wire, of all shards; as many are as the rate needs [default: 256].
     #[arg(
         long,
         env = "RESEAL_CONCURRENCY",
@@ -210,7 +210,7 @@ mod tests {
                 .map(|shard| args.concurrency(shard).unwrap_or_default())
                 .collect()
         };
-        assert_eq!(shares(None, 1), [128]);
+        assert_eq!(shares(None, 1), [256]);
         assert_eq!(shares(Some(10), 4), [3, 3, 2, 2]);
         assert_eq!(shares(Some(3), 4), [0; 4], "refused");
         assert_eq!(shares(None, 1_024), [1; 1_024]);

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::budget::Budget;
+use super::usual::Usual;
 
 /// The rate at which a run begins that nobody has throttled yet.
 const FIRST_RATE: f64 = 500.0;
@@ -28,9 +29,11 @@ const DOWN_DIVISOR: f64 = 64.0;
 /// From which part of it on it is learnt that it can't, as a divisor.
 const LEARNS_DIVISOR: f64 = 8.0;
 
-/// Answers that a decision needs, or so much time.
+/// Answers that a decision needs, or refusals among fewer, or so much time.
 const ANSWERS_MIN: u32 = 20;
-/// The time that answers are counted together, at most.
+const REFUSALS_MIN: u32 = 3;
+const DECIDE_AFTER: Duration = Duration::from_secs(2);
+/// Answers are counted together for so long, and until there are enough.
 const WINDOW: Duration = Duration::from_millis(200);
 /// Where more than this share was refused, the capacity is anybody's guess.
 const MOST: f64 = 0.5;
@@ -90,6 +93,7 @@ pub(super) struct Adaptive {
     objected: Option<Duration>,
     /// Until then, the store wants to be left alone.
     alone_until: Duration,
+    usual: Usual,
 }
 
 impl Adaptive {
@@ -131,6 +135,7 @@ impl Adaptive {
             round_trip: Duration::ZERO,
             objected: None,
             alone_until: Duration::ZERO,
+            usual: Usual::default(),
         }
     }
 
@@ -208,11 +213,16 @@ impl Adaptive {
             Answer::Taken => self.taken += 1,
             Answer::TooMany(_) => self.refused += 1,
         }
+        self.usual.hear(answer != Answer::Taken);
+        let answers = self.taken + self.refused;
         let age = now.saturating_sub(self.window_began);
-        let is_enough = self.taken + self.refused >= ANSWERS_MIN || age >= WINDOW;
-        if self.refused > 0 && is_enough {
+        let is_enough = answers >= ANSWERS_MIN
+            || (self.refused >= REFUSALS_MIN && age >= WINDOW)
+            || age >= DECIDE_AFTER;
+        let is_unusual = self.refused > 0 && !self.usual.explains(self.refused, answers);
+        if is_unusual && is_enough {
             self.decide(now);
-        } else if age >= WINDOW && is_enough {
+        } else if age >= WINDOW && answers >= ANSWERS_MIN {
             self.count_anew(now);
         }
     }
@@ -233,6 +243,10 @@ impl Adaptive {
     /// The store has objected to a part of what it was sent.
     fn decide(&mut self, now: Duration) {
         let share = f64::from(self.taken) / f64::from(self.taken + self.refused);
+        if let Some(before) = self.usual.cut(self.rate, 1.0 - share) {
+            self.restore(before, now);
+            return;
+        }
         // A longer time would be the average of a rate that has changed meanwhile; a shorter one falters.
         let lately = self.lately(now);
         let used = match lately >= self.rate * NEARLY {

@@ -58,6 +58,8 @@ enum Manner {
     Queue,
     /// A bucket for keys under `hot/` alone; the others are never refused.
     HotPrefix,
+    /// A bucket that refuses such a share of what it has room for, too.
+    Random(f64),
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -128,14 +130,18 @@ impl Store {
             _ => (rate / 20.0).max(1.0),
         };
         let mut took = latency;
+        let is_unlucky = match self.experiment.manner {
+            Manner::Random(share) => self.rng.random_bool(share),
+            _ => false,
+        };
         let is_taken = match self.experiment.manner {
             Manner::HotPrefix if !is_hot => true,
-            Manner::Bucket | Manner::DeepBucket | Manner::HotPrefix => {
+            Manner::Bucket | Manner::DeepBucket | Manner::HotPrefix | Manner::Random(_) => {
                 self.left = (self.left + (now - self.at) * rate).min(depth);
                 self.at = now;
                 let is_enough = self.left >= 1.0;
                 self.left -= if is_enough { 1.0 } else { 0.0 };
-                is_enough
+                is_enough && !is_unlucky
             }
             Manner::Window => {
                 let second = now as u64;

@@ -7,7 +7,7 @@
 //! that nobody has set.
 //!
 //! - `budget`: so many units a second; a ceiling that was set holds in each second.
-//! - `adaptive`: a rate that is found, by being told that it was too high.
+//! - `adaptive`: a rate that is found, by being told that it was too high; `usual`: being told so at any rate.
 //! - `prefix`: ceilings by key prefix, and prefixes that the store slows down alone.
 //! - `in_flight`: how many are on the wire, and fewer where a store only answers more slowly.
 //! - `state`: all of them together, and the lines before them: without a clock and without waiting.
@@ -23,6 +23,7 @@ mod prefix;
 mod state;
 #[cfg(test)]
 mod tests;
+mod usual;
 
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
