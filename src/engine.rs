@@ -386,6 +386,7 @@ impl<'c> Engine<'c> {
     /// Takes a task that is over.
     fn ended(&mut self, entry: ManifestEntry, ended: Ended, in_flight: usize) {
         (self.job.emit)(Event::TaskEnded);
+        self.record_key();
         match ended {
             Ended::Settled(TaskOutcome::Failed(failure))
                 if self.settings.stop_on.contains(&failure.code) =>
@@ -416,13 +417,6 @@ impl<'c> Engine<'c> {
 
     /// Records how a row ended.
     fn settle(&mut self, entry: ManifestEntry, outcome: TaskOutcome) {
-        let resolved = (self.job.resolved_key)();
-        if resolved != self.resolved_key {
-            if let Some(arn) = resolved.clone() {
-                self.journal.append(&Record::KeyResolved { arn });
-            }
-            self.resolved_key = resolved;
-        }
         self.record_limit();
         self.tally.add(&outcome);
         let sequence = self.journal.append(&Record::Settled {
@@ -434,6 +428,18 @@ impl<'c> Engine<'c> {
             entry,
             outcome,
         });
+    }
+
+    /// Records which key the target's alias stands for, once a task has learnt it: by it the next run knows its predecessor's copies,
+    /// also those of rows that did not settle.
+    fn record_key(&mut self) {
+        let resolved = (self.job.resolved_key)();
+        if resolved != self.resolved_key {
+            if let Some(arn) = resolved.clone() {
+                self.journal.append(&Record::KeyResolved { arn });
+            }
+            self.resolved_key = resolved;
+        }
     }
 
     /// Records what holds the job, now and then, where that has changed.
