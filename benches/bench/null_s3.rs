@@ -1,6 +1,6 @@
-//! A store that keeps nothing: it answers at once, counts who asks for what, and takes no more than it is told to.
+//! A store that keeps hardly anything: it answers at once, counts who asks for what, and takes no more than it is told to.
 //!
-//! What is measured against it is the client. It knows HeadObject and CopyObject of any key, the questions about a bucket that
+//! What is measured against it is the client. It remembers of an object that it was copied, and nothing else. It knows HeadObject and CopyObject of any key, the questions about a bucket that
 //! reseal asks, and `GET /_null/counts`. It runs in a process of its own, so that its CPU time is nobody else's.
 
 use std::collections::HashMap;
@@ -236,23 +236,7 @@ async fn answer(store: Arc<Store>, request: Request<Incoming>) -> Result<Respons
             .query()
             .is_none_or(|query| query.starts_with("x-id"));
     match *request.method() {
-        Method::HEAD if is_object => {
-            store.state.lock().expect("nobody panics").counts.heads += 1;
-            let mut response = Response::new(Empty::new().boxed());
-            let headers = response.headers_mut();
-            headers.insert("etag", HeaderValue::from_static(ETAG));
-            headers.insert("content-length", HeaderValue::from_static("1024"));
-            headers.insert(
-                "content-type",
-                HeaderValue::from_static("binary/octet-stream"),
-            );
-            headers.insert("last-modified", HeaderValue::from_static(LAST_MODIFIED));
-            headers.insert(
-                "x-amz-server-side-encryption",
-                HeaderValue::from_static("AES256"),
-            );
-            Ok(response)
-        }
+        Method::HEAD if is_object => Ok(look(&store, path)),
         Method::PUT if is_object => copy(&store, &request).await,
         _ => {
             store.state.lock().expect("nobody panics").counts.others += 1;
@@ -263,6 +247,35 @@ async fn answer(store: Arc<Store>, request: Request<Incoming>) -> Result<Respons
             })
         }
     }
+}
+
+/// An object, under the target where it has been copied.
+fn look(store: &Store, path: &str) -> Response<Body> {
+    let is_copied = {
+        let mut state = store.state.lock().expect("nobody panics");
+        state.counts.heads += 1;
+        state.copies.contains_key(&store.hasher.hash_one(path))
+    };
+    let mut response = Response::new(Empty::new().boxed());
+    let mut insert = |name: &'static str, value: &'static str| {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    };
+    insert("etag", ETAG);
+    insert("content-length", "1024");
+    insert("content-type", "binary/octet-stream");
+    insert("last-modified", LAST_MODIFIED);
+    if is_copied {
+        insert("x-amz-server-side-encryption", "aws:kms");
+        insert(
+            "x-amz-server-side-encryption-aws-kms-key-id",
+            super::run::KEY_ARN,
+        );
+        insert("x-amz-server-side-encryption-bucket-key-enabled", "true");
+    } else {
+        insert("x-amz-server-side-encryption", "AES256");
+    }
+    response
 }
 
 async fn copy(store: &Store, request: &Request<Incoming>) -> Result<Response<Body>, Cut> {
