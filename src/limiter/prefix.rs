@@ -171,7 +171,7 @@ impl Prefixes {
         common.matches('/').count() + 1
     }
 
-    /// How long until a request of a place may be sent, and whether it is for its own prefix that it waits.
+    /// How long until a request of a place may be sent: for the ceiling of its prefix, and for the rate of a hot one.
     pub(super) fn wait(&mut self, place: Place, now: Duration) -> (Duration, Duration) {
         let ceiling = place
             .ceiling
