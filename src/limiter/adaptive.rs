@@ -42,6 +42,9 @@ const MOST: f64 = 0.5;
 const BELOW: f64 = 0.96;
 /// How far above the last capacity the rate is so many seconds after it has come back there: this, times their cube.
 const STEEPNESS: f64 = 0.02;
+/// From how far above it on the capacity has plainly risen, and how fast the rate doubles then.
+const PLAINLY_ABOVE: f64 = 0.5;
+const DOUBLE_LATER_IN: Duration = Duration::from_secs(1);
 /// A rate that is not used does not grow beyond this multiple of what is used.
 const UNUSED_MAX: f64 = 2.0;
 /// A rate of which such a share is used is what is used.
@@ -93,6 +96,8 @@ pub(super) struct Adaptive {
     objected: Option<Duration>,
     /// Until then, the store wants to be left alone.
     alone_until: Duration,
+    /// The longest that it has asked for since the last decision.
+    alone_asked: Option<Duration>,
     usual: Usual,
 }
 
@@ -135,6 +140,7 @@ impl Adaptive {
             round_trip: Duration::ZERO,
             objected: None,
             alone_until: Duration::ZERO,
+            alone_asked: None,
             usual: Usual::default(),
         }
     }
@@ -201,9 +207,8 @@ impl Adaptive {
             }
             Answer::TooMany(alone) => {
                 self.objected = Some(now);
-                if let Some(alone) = alone {
-                    self.alone_until = self.alone_until.max(now + alone);
-                }
+                // Of a few, each waits for itself; everybody does where nearly all are told so.
+                self.alone_asked = self.alone_asked.max(alone);
             }
         }
         if sent < self.decided {
@@ -238,6 +243,7 @@ impl Adaptive {
 
     fn count_anew(&mut self, now: Duration) {
         (self.taken, self.refused, self.window_began) = (0, 0, now);
+        self.alone_asked = None;
     }
 
     /// The store has objected to a part of what it was sent.
@@ -267,8 +273,14 @@ impl Adaptive {
                 // From so far down nothing is learnt of where it shall come back to.
                 Phase::Down { to, .. } if used < to / LEARNS_DIVISOR => to,
                 Phase::Down { to, .. } => to / 2.0,
-                Phase::Open | Phase::Doubling | Phase::Around { .. } => accepted,
+                Phase::Around { .. } => accepted,
+                Phase::Open | Phase::Doubling if accepted >= f64::from(ANSWERS_MIN) => accepted,
+                // Nothing is known of it.
+                Phase::Open | Phase::Doubling => FIRST_RATE,
             };
+            if let Some(alone) = self.alone_asked.take() {
+                self.alone_until = now + alone;
+            }
             let to = to.max(capacity);
             self.phase = Phase::Down {
                 until: now + STAY_DOWN,
@@ -289,12 +301,13 @@ impl Adaptive {
         }
         self.at = now;
         let used = self.used(now).max(self.lately(now));
-        let most = (used * UNUSED_MAX).max(self.rate);
+        // Of a few requests a second it can't be told whether they are all that there is.
+        let most = (used * UNUSED_MAX).max(self.rate).max(FIRST_RATE);
         let rate = match self.phase {
             Phase::Open => return,
             Phase::Doubling => {
                 let double_in = DOUBLE_IN.max(self.round_trip);
-                doubled(self.rate, since, double_in).min(most.max(FIRST_RATE))
+                doubled(self.rate, since, double_in).min(most)
             }
             Phase::Down { until, to } => {
                 if now < until {
@@ -316,7 +329,15 @@ impl Adaptive {
             Phase::Around { capacity, since } => {
                 let back_after = ((1.0 - BELOW) / STEEPNESS).cbrt();
                 let beyond = now.saturating_sub(since).as_secs_f64() - back_after;
-                (capacity * (1.0 + STEEPNESS * beyond.powi(3))).min(most.max(capacity))
+                let plainly_after = (PLAINLY_ABOVE / STEEPNESS).cbrt();
+                let above = match beyond - plainly_after {
+                    later if later > 0.0 => {
+                        let later = Duration::from_secs_f64(later);
+                        doubled(1.0 + PLAINLY_ABOVE, later, DOUBLE_LATER_IN)
+                    }
+                    _ => 1.0 + STEEPNESS * beyond.powi(3),
+                };
+                (capacity * above).min(most.max(capacity))
             }
         };
         if rate != self.rate {

@@ -14,7 +14,7 @@ const BURST: Duration = Duration::from_millis(50);
 const SLOTS: u64 = 1_000;
 
 /// Below this many units a second, a part of one would be felt if it were rounded off.
-const WHOLE_UNITS: f64 = 100.0;
+const WHOLE_UNITS: f64 = 30.0;
 
 /// So many units a second.
 #[derive(Debug)]
@@ -41,11 +41,6 @@ impl Budget {
             second,
             ..Self::new(per_second, burst)
         }
-    }
-
-    /// A ceiling for one of many: a burst of a two-hundredth of a second's units is all that a second can be above it.
-    pub(super) fn light_ceiling(per_second: f64) -> Self {
-        Self::new(per_second, (per_second / 200.0).max(1.0))
     }
 
     /// A rate that is found, and no ceiling.
@@ -125,7 +120,11 @@ impl Budget {
     /// Whether it is as if nothing had ever been taken.
     pub(super) fn is_full(&mut self, now: Duration) -> bool {
         self.accrue(now);
-        self.left >= self.burst
+        let in_second = self.second.as_mut().map_or(0, |second| {
+            second.forget(now);
+            second.sum
+        });
+        self.left >= self.burst && in_second == 0
     }
 }
 

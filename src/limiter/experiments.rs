@@ -35,6 +35,9 @@ struct Experiment {
     /// How long a refused worker waits before it asks again, in milliseconds.
     #[serde(default = "back_off")]
     back_off_ms: u64,
+    /// When the store says that a refused one may come back, in milliseconds.
+    #[serde(default)]
+    retry_after_ms: Option<u64>,
     /// From when to when, and what is expected then.
     expect: Vec<Expectation>,
 }
@@ -178,6 +181,8 @@ impl Store {
 async fn run(experiment: Experiment) {
     let limiter = Limiter::new(&Budgets::default(), experiment.concurrency, 1);
     let (workers, back_off) = (experiment.workers, experiment.back_off_ms);
+    let retry_after = experiment.retry_after_ms.map(Duration::from_millis);
+    let back_off = experiment.retry_after_ms.unwrap_or(back_off);
     let by = match experiment.throttler {
         Who::S3 => Throttler::S3,
         Who::Kms => Throttler::Kms,
@@ -222,7 +227,7 @@ async fn run(experiment: Experiment) {
                 if is_taken {
                     permit.answered(&key, Answered::Taken);
                 } else {
-                    permit.answered(&key, Answered::TooMany(by, None));
+                    permit.answered(&key, Answered::TooMany(by, retry_after));
                     sleep(Duration::from_millis(back_off)).await;
                 }
             }

@@ -144,7 +144,7 @@ impl Prefixes {
         self.next += 1;
         // A prefix that was a part of another one until now has had its share of this second.
         let is_first = self.budgets.is_empty();
-        let budget = Budget::light_ceiling(rate);
+        let budget = Budget::ceiling(rate);
         let budget = if is_first { budget } else { budget.empty(now) };
         self.budgets.insert(number, budget);
         self.ceilings.insert(prefix.to_owned(), number);
