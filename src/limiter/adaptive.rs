@@ -45,6 +45,8 @@ const STEEPNESS: f64 = 0.02;
 /// From how far above it on the capacity has plainly risen, and how fast the rate doubles then.
 const PLAINLY_ABOVE: f64 = 0.5;
 const DOUBLE_LATER_IN: Duration = Duration::from_secs(1);
+/// So often at most: whoever asks for more bounds it otherwise, and a number that is none would help nobody.
+const DOUBLINGS_MAX: f64 = 60.0;
 /// A rate that is not used does not grow beyond this multiple of what is used.
 const UNUSED_MAX: f64 = 2.0;
 /// A rate of which such a share is used is what is used.
@@ -349,7 +351,7 @@ impl Adaptive {
 
 fn doubled(rate: f64, since: Duration, double_in: Duration) -> f64 {
     rate * (since.as_secs_f64() / double_in.as_secs_f64())
-        .min(8.0)
+        .min(DOUBLINGS_MAX)
         .exp2()
 }
 
@@ -404,5 +406,23 @@ impl Recent {
             .saturating_sub(began.max(first + 1))
             .clamp(1, slots);
         sum as f64 * 1_000.0 / (had * Self::SLOT_MS) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capacity_that_was_one_is_found_to_be_thousands() {
+        let mut found = Adaptive::around(1.0, Duration::ZERO);
+        for millisecond in 0..15_000 {
+            let now = Duration::from_millis(millisecond);
+            while found.wait(1, now).is_zero() {
+                found.take(1, now);
+                found.hear(Answer::Taken, 1, now, now);
+            }
+        }
+        assert!(found.rate() > 1_000.0, "{}", found.rate());
     }
 }
