@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tracing_subscriber::filter::FilterExt as _;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, registry};
+use tracing_subscriber::{Layer as _, registry};
 
 use super::shards::completion_index;
 use super::{
@@ -53,7 +52,7 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Error> {
 
 fn run(args: RunArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
     let progress = Progress::new(args.progress.style());
-    start_log(format, &progress);
+    start_log(format, &progress)?;
     let output = args.output;
     let limits = args.limits.limits()?;
     let config = args.into_config()?;
@@ -195,7 +194,7 @@ fn allow_open_files() {
 }
 
 fn write_report(args: ReportArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
-    start_log(format, &Progress::new(Style::None));
+    start_log(format, &Progress::new(Style::None))?;
     allow_open_files();
     let config = job::ReportConfig {
         state: args.state,
@@ -227,7 +226,7 @@ fn status(args: StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
 
 fn demo(args: &DemoArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
     let progress = Progress::new(args.progress.style());
-    start_log(format, &progress);
+    start_log(format, &progress)?;
     let shown = block_on(async {
         let shutdown = signals(Limits::default())?;
         demo::run(&args.data, args.objects as usize, progress, shutdown).await
@@ -300,7 +299,7 @@ fn serve(
     format: LogFormat,
     out: &mut dyn Write,
 ) -> Result<Exit, Error> {
-    start_log(format, &Progress::new(Style::None));
+    start_log(format, &Progress::new(Style::None))?;
     block_on(async {
         let mut shutdown = signals(Limits::default())?;
         let options = Options::new(data, listen);
@@ -394,10 +393,19 @@ fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error>
     result
 }
 
-/// Log lines go to standard error, above the progress bar. `RESEAL_LOG` filters them, in tracing's syntax.
-fn start_log(format: LogFormat, progress: &Progress) {
+/// Which log lines are wanted: levels, for modules or for all.
+const LOG_FILTER: &str = "RESEAL_LOG";
+
+/// Log lines go to standard error, above the progress bar.
+fn start_log(format: LogFormat, progress: &Progress) -> Result<(), Error> {
     let writer = progress.writer();
-    let wanted = EnvFilter::try_from_env("RESEAL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = match std::env::var(LOG_FILTER) {
+        Ok(text) => text.parse::<Targets>().map_err(|error| {
+            Error::usage(format!("{LOG_FILTER}: {text}: {error}"))
+                .hint("it is a level like debug, or levels for modules like info,reseal::s3=trace")
+        })?,
+        Err(_) => Targets::new().with_default(LevelFilter::INFO),
+    };
     // What others log of a request has customer keys in it, so no setting turns it on.
     let ours = filter_fn(|metadata| {
         let target = metadata.target();
@@ -416,6 +424,7 @@ fn start_log(format: LogFormat, progress: &Progress) {
             .with(lines.json().with_filter(wanted.and(ours)))
             .try_init(),
     };
+    Ok(())
 }
 
 fn write_out(out: &mut dyn Write, text: &str) -> Result<(), Error> {

@@ -298,6 +298,13 @@ fn flags_that_are_wrong_or_do_not_go_together() {
 }
 
 #[test]
+fn a_log_filter_that_is_none() {
+    let store = Counting::start();
+    let job = job(&store).env("RESEAL_LOG", "reseal=loud");
+    refused(&store, &job, &["error: RESEAL_LOG: reseal=loud", "hint: "]);
+}
+
+#[test]
 fn the_manifest_flag_is_required() {
     let store = Counting::start();
     let job = Job::bare(&store.url()).args("--to sse-s3");

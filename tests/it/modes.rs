@@ -345,7 +345,7 @@ async fn no_log_level_shows_a_customer_key() {
     let store = Store::start().await;
     for filter in [
         "trace",
-        "aws_smithy_runtime[try_attempt]=trace",
+        "aws_smithy_runtime=trace",
         "aws_smithy_runtime::client::orchestrator=trace,aws_sigv4::http_request=trace,aws_runtime::auth=trace,hyper=trace",
     ] {
         objects::put(&store.client, "locked", b"secret", &Under::Customer(OLD)).await;
