@@ -14,4 +14,4 @@ fi
 if ! command -v rclone >/dev/null && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends rclone >/dev/null || true
 fi
-cargo bench --bench bench -- peers "$tools/bin"
+cargo run --release --example bench -- peers "$tools/bin"

@@ -1,8 +1,8 @@
 //! What reseal costs, and how well it keeps to its limits, against a store that does nothing.
 //!
 //! ```text
-//! cargo bench                         all of it, in some minutes
-//! cargo bench -- cost capacity        these alone
+//! cargo run --release --example bench                         all of it, in some minutes
+//! cargo run --release --example bench -- cost capacity        these alone
 //! ```
 //!
 //! `README.md` in the folder above has the results, and says how to read them.
@@ -74,10 +74,7 @@ const BENCHMARKS: [Benchmark; 9] = [
 ];
 
 fn main() -> Outcome {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|argument| argument != "--bench")
-        .collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["measure", ..] => return run::measure(&arguments[1..]),

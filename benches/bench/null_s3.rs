@@ -26,20 +26,22 @@ use tokio::net::TcpListener;
 pub const ETAG: &str = "\"9b2cf535f27731c974343645a3985328\"";
 /// When every object was written.
 const LAST_MODIFIED: &str = "Fri, 01 Mar 2024 00:00:00 GMT";
-/// What goes through at once at most, as a share of a second's capacity.
-const BURST_DIVISOR: f64 = 20.0;
+/// What goes through at once at most, unless it is told otherwise, in seconds of the capacity.
+const BURST: f64 = 0.05;
 /// Objects on a page of a listing.
 const PAGE: u64 = 1_000;
 /// Seconds that are counted one by one.
 const SECONDS_MAX: usize = 600;
 
 /// How the store behaves.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Behaviour {
     /// Before each answer.
     pub latency: Duration,
     /// Requests per second that it takes, from so many seconds after the first request on; none: all.
     pub capacity: Vec<(f64, f64)>,
+    /// What goes through at once at most, in seconds of the capacity.
+    pub burst: f64,
     /// Share of copies that meet each of: 500, 503 without a reason, cut after they were applied, an error in a 200, an empty 200.
     pub faults: f64,
     /// Share of copies that are never answered.
@@ -48,10 +50,24 @@ pub struct Behaviour {
     pub objects: u64,
 }
 
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            latency: Duration::ZERO,
+            capacity: Vec::new(),
+            burst: BURST,
+            faults: 0.0,
+            silence: 0.0,
+            objects: 0,
+        }
+    }
+}
+
 impl FromStr for Behaviour {
     type Err = String;
 
-    /// `latency=20,capacity=0:1000;10:300;20:1000,faults=0.02,silence=0.002,objects=20000`, each optional; latency in milliseconds.
+    /// `latency=20,capacity=0:1000;10:300;20:1000,burst=0.05,faults=0.02,silence=0.002,objects=20000`, each optional; latency in
+    /// milliseconds.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut behaviour = Self::default();
         let number = |text: &str| {
@@ -69,12 +85,13 @@ impl FromStr for Behaviour {
                         behaviour.capacity.push((number(at)?, number(rate)?));
                     }
                 }
+                Some(("burst", value)) => behaviour.burst = number(value)?,
                 Some(("faults", value)) => behaviour.faults = number(value)?,
                 Some(("silence", value)) => behaviour.silence = number(value)?,
                 Some(("objects", value)) => behaviour.objects = number(value)? as u64,
                 _ => {
                     return Err(format!(
-                        "{part} is none of latency=, capacity=, faults=, silence=, objects="
+                        "{part} is none of latency=, capacity=, burst=, faults=, silence=, objects="
                     ));
                 }
             }
@@ -143,7 +160,7 @@ impl State {
             .left_at
             .replace(now)
             .map_or(1.0, |at| now.duration_since(at).as_secs_f64());
-        self.left = (self.left + since * rate).min((rate / BURST_DIVISOR).max(1.0));
+        self.left = (self.left + since * rate).min((rate * behaviour.burst).max(1.0));
         let is_enough = self.left >= 1.0;
         if is_enough {
             self.left -= 1.0;

@@ -1,7 +1,7 @@
 //! What a journal costs in bytes, and how long a job with many settled rows takes to go on.
 //!
 //! ```text
-//! RESEAL_BENCH_ROWS=100000000 cargo bench -- resume
+//! RESEAL_BENCH_ROWS=100000000 cargo run --release --example bench -- resume
 //! ```
 //!
 //! Writes a journal of so many rows (default 1,000,000) as 256 requests at once settle them, in a directory under `RESEAL_BENCH_DIR`
