@@ -191,7 +191,7 @@ pub enum Limit {
     KmsRate,
     /// `--concurrency`: everything that may be on the wire is.
     Concurrency,
-    /// The beginning: nobody has objected yet, and the rate still doubles.
+    /// Nobody objects, and the rate rises fast: at the beginning, or above what was once too much.
     RampUp,
     /// S3 has asked for fewer requests.
     S3Throttling,

@@ -4,7 +4,8 @@
 //! answers that objected, and growth that is slow around the rate at which the store last objected and fast far below and above it.
 //! So a store of a fixed capacity is used almost whole and objects seldom, and one whose capacity rises is found out within seconds.
 //!
-//! Only answers to what was sent after the last decision count for the next: a decrease needs a round trip to show.
+//! Only answers to what was sent after the last decision count for the next: a decrease needs a round trip to show. Those that come
+//! meanwhile show better than any share of refusals what the capacity is: so much was taken while there was too much.
 //!
 //! Source: the shape of the growth is that of CUBIC (RFC 9438), scaled to the rate.
 
@@ -100,6 +101,8 @@ pub(super) struct Adaptive {
     alone_until: Duration,
     /// The longest that it has asked for since the last decision.
     alone_asked: Option<Duration>,
+    /// Answers since the last decision to what was sent before it.
+    late: Late,
     usual: Usual,
 }
 
@@ -143,6 +146,7 @@ impl Adaptive {
             objected: None,
             alone_until: Duration::ZERO,
             alone_asked: None,
+            late: Late::default(),
             usual: Usual::default(),
         }
     }
@@ -152,9 +156,13 @@ impl Adaptive {
         self.rate
     }
 
-    /// Whether nobody has objected yet.
-    pub(super) fn is_doubling(&self) -> bool {
-        self.phase == Phase::Doubling
+    /// Whether nobody objects: nobody has yet, or not to what is far more than was objected to.
+    pub(super) fn is_rising(&self) -> bool {
+        match self.phase {
+            Phase::Open | Phase::Doubling => true,
+            Phase::Down { .. } => false,
+            Phase::Around { capacity, .. } => self.rate > capacity * (1.0 + PLAINLY_ABOVE),
+        }
     }
 
     /// When the store last objected.
@@ -214,7 +222,12 @@ impl Adaptive {
             }
         }
         if sent < self.decided {
+            self.late.add(answer);
             return;
+        }
+        let late = std::mem::take(&mut self.late);
+        if let Some(taken) = late.per_second(now.saturating_sub(self.decided)) {
+            self.is_known(taken, now);
         }
         match answer {
             Answer::Taken => self.taken += 1,
@@ -241,6 +254,20 @@ impl Adaptive {
         self.budget.set(self.rate, now);
         (self.at, self.decided) = (now, now);
         self.count_anew(now);
+    }
+
+    /// The store took so much a second while it refused more: that is its capacity, and more than a guess.
+    fn is_known(&mut self, taken: f64, now: Duration) {
+        match &mut self.phase {
+            Phase::Around { capacity, since } => {
+                (*capacity, *since) = (taken, now);
+                self.rate = taken * BELOW;
+                self.budget.set(self.rate, now);
+                (self.at, self.decided) = (now, now);
+            }
+            Phase::Down { to, .. } => *to = to.max(taken),
+            Phase::Open | Phase::Doubling => {}
+        }
     }
 
     fn count_anew(&mut self, now: Duration) {
@@ -292,6 +319,7 @@ impl Adaptive {
         }
         self.budget.set(self.rate, now);
         (self.at, self.decided) = (now, now);
+        self.late = Late::default();
         self.count_anew(now);
     }
 
@@ -346,6 +374,28 @@ impl Adaptive {
             self.rate = rate;
             self.budget.set(rate, now);
         }
+    }
+}
+
+/// Answers that came too late for a decision. For the round trip after it the store still gets what was too much.
+#[derive(Debug, Default)]
+struct Late {
+    taken: u32,
+    refused: u32,
+}
+
+impl Late {
+    fn add(&mut self, answer: Answer) {
+        match answer {
+            Answer::Taken => self.taken += 1,
+            Answer::TooMany(_) => self.refused += 1,
+        }
+    }
+
+    /// What a store took that had too much all the time; `None` where that can't be told.
+    fn per_second(&self, within: Duration) -> Option<f64> {
+        let is_enough = self.refused >= REFUSALS_MIN && self.taken >= ANSWERS_MIN;
+        (is_enough && !within.is_zero()).then(|| f64::from(self.taken) / within.as_secs_f64())
     }
 }
 
@@ -416,6 +466,7 @@ mod tests {
     #[test]
     fn a_capacity_that_was_one_is_found_to_be_thousands() {
         let mut found = Adaptive::around(1.0, Duration::ZERO);
+        assert!(!found.is_rising());
         for millisecond in 0..15_000 {
             let now = Duration::from_millis(millisecond);
             while found.wait(1, now).is_zero() {
@@ -424,5 +475,6 @@ mod tests {
             }
         }
         assert!(found.rate() > 1_000.0, "{}", found.rate());
+        assert!(found.is_rising());
     }
 }

@@ -149,7 +149,7 @@ impl State {
         see(Limit::PrefixRate, prefix);
         see(Limit::PrefixThrottling, hot);
         let s3 = &mut self.s3[line.kind as usize];
-        let limit = if s3.is_doubling() {
+        let limit = if s3.is_rising() {
             Limit::RampUp
         } else {
             Limit::S3Throttling

@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat as Format};
 
 use crate::s3_error::{
     CREDENTIALS_UNAVAILABLE, DELETE_MARKER, NO_ANSWER, NO_CONNECTION, NOT_SENT, S3Error,
@@ -30,9 +31,7 @@ where
     let http_status = raw.map_or(0, |response| response.status().as_u16());
     let header = |name: &str| raw.and_then(|response| response.headers().get(name));
     let request_id = header("x-amz-request-id").map(str::to_owned);
-    let retry_after = header("retry-after")
-        .and_then(|seconds| seconds.trim().parse().ok())
-        .map(Duration::from_secs);
+    let retry_after = header("retry-after").and_then(|asked| retry_after(asked, header("date")));
     let (code, message) = match &error {
         SdkError::ServiceError(service) => {
             let meta = service.err().meta();
@@ -74,6 +73,16 @@ where
         request_id,
         retry_after,
     }
+}
+
+/// How long to wait: seconds, or until a date on the clock of whoever asks for it. Source: RFC 9110, section 10.2.3.
+fn retry_after(asked: &str, date: Option<&str>) -> Option<Duration> {
+    if let Ok(seconds) = asked.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let parse = |date: &str| DateTime::from_str(date.trim(), Format::HttpDate).ok();
+    let seconds = parse(asked)?.secs().saturating_sub(parse(date?)?.secs());
+    Some(Duration::from_secs(seconds.try_into().unwrap_or(0)))
 }
 
 /// Our code for credentials that can't be had. They fail like a connection that can't be had; only the cause tells.
@@ -141,4 +150,27 @@ pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_is_asked_for_in_seconds_or_until_a_date() {
+        let noon = Some("Sat, 28 Nov 2026 12:00:00 GMT");
+        for (asked, date, expected) in [
+            (" 7 ", None, Some(7)),
+            ("0", noon, Some(0)),
+            ("Sat, 28 Nov 2026 12:00:30 GMT", noon, Some(30)),
+            ("Sat, 28 Nov 2026 11:59:00 GMT", noon, Some(0)),
+            ("Sat, 28 Nov 2026 12:00:30 GMT", None, None),
+            ("Sat, 28 Nov 2026 12:00:30 GMT", Some("noon"), None),
+            ("-1", noon, None),
+            ("tomorrow", noon, None),
+        ] {
+            let expected = expected.map(Duration::from_secs);
+            assert_eq!(retry_after(asked, date), expected, "{asked}, {date:?}");
+        }
+    }
 }
