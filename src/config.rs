@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::encryption::{CustomerKey, KmsTarget, Target};
 use crate::engine::Settings;
 use crate::error::Error;
+use crate::http::Address;
 use crate::limiter::Budgets;
 use crate::plan::MethodChoice;
 use crate::report::Scope;
@@ -52,6 +53,16 @@ pub struct JobConfig {
     pub concurrency: usize,
     /// How long it is waited while nothing goes on; zero is not at all.
     pub max_stall: Duration,
+    /// The job sends nothing while this is there.
+    pub throttle_file: Option<PathBuf>,
+    /// The job sends nothing while this answers other than 2xx.
+    pub throttle_url: Option<Address>,
+    /// Where the operator reaches the run; `None` is a socket beside a state in a directory.
+    pub control_socket: Option<PathBuf>,
+    /// When the run ends by itself, in seconds since 1970.
+    pub deadline: Option<f64>,
+    /// Where the summary of the run is pushed to at its end.
+    pub pushgateway: Option<Address>,
     /// Where Prometheus may ask.
     pub metrics_listen: Option<SocketAddr>,
     /// How long Prometheus may still ask after the end.

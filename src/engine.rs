@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::error::Error;
 use crate::event::{Event, Limit};
@@ -52,7 +52,7 @@ pub type Rows = mpsc::Receiver<Result<Vec<ManifestEntry>, Error>>;
 /// What the operator set.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Most tasks at a time. Those that have no request on the wire wait for a permit, or for their next attempt.
+    /// Most tasks at a time, unless the limiter is set to another concurrency. Those that have no request on the wire wait for a permit, or for their next attempt.
     pub tasks: usize,
     /// Share of failed rows, in percent of those that the job has settled, above which it fails. Rows that were refused don't
     /// count as failed.
@@ -155,6 +155,7 @@ pub async fn run(
         drain: &|| ctx.drain(),
         crowd: &|key| ctx.limiter.crowd(key),
         held_by: &|| ctx.limiter.held_by(),
+        tasks: &|| ctx.limiter.concurrency_set().map(tasks_for),
         has_room: &|crowd| ctx.limiter.has_room(crowd),
     };
     let engine = Engine::new(job, settings, before, journal);
@@ -177,6 +178,8 @@ struct Job<'c> {
     crowd: &'c dyn Fn(&str) -> Option<Crowd>,
     /// What holds the job.
     held_by: &'c dyn Fn() -> Option<Limit>,
+    /// How many tasks keep the wire full, where that was changed.
+    tasks: &'c dyn Fn() -> Option<usize>,
     /// Whether it would not any more.
     has_room: &'c dyn Fn(Crowd) -> bool,
 }
@@ -195,6 +198,8 @@ struct Engine<'c> {
     unsettled: BTreeSet<u64>,
     /// Outcomes that wait for the disk, in the order of their records.
     unsynced: VecDeque<Unsynced>,
+    /// The last record that is on disk.
+    synced: u64,
     /// Since when the state does not answer.
     stalled: Option<Instant>,
     /// Tasks whose checkpoints wait for the disk, in the order of their records: at most one for each in flight.
@@ -224,6 +229,7 @@ impl<'c> Engine<'c> {
             aside_rows: 0,
             unsettled: BTreeSet::new(),
             unsynced: VecDeque::new(),
+            synced: 0,
             stalled: None,
             noted: VecDeque::new(),
             reserved: 0,
@@ -250,6 +256,9 @@ impl<'c> Engine<'c> {
         let mut tasks = FuturesUnordered::new();
         let mut rows_ended = false;
         let mut may_be_asked = true;
+        // What holds the job is told to the state also while nothing settles.
+        let mut beats = tokio::time::interval(LIMIT_RECORDED_EVERY);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             while let Some((entry, start)) = self.admit(tasks.len()) {
                 (self.job.emit)(Event::TaskStarted);
@@ -292,6 +301,7 @@ impl<'c> Engine<'c> {
                         };
                     }
                 }
+                _ = beats.tick() => self.record_limit(),
                 Some(note) = notes.recv() => self.note(note),
                 Some((entry, ended)) = tasks.next() => self.ended(entry, ended, tasks.len()),
                 batch = rows.recv(), if self.queue.is_empty() && !rows_ended && self.end.is_none() => {
@@ -313,7 +323,7 @@ impl<'c> Engine<'c> {
     /// The next row that may start now, and how.
     fn admit(&mut self, in_flight: usize) -> Option<(ManifestEntry, Start<'c>)> {
         let may = self.end.is_none()
-            && in_flight < self.settings.tasks
+            && in_flight < (self.job.tasks)().unwrap_or(self.settings.tasks)
             && (self.unsynced.len() as u64) < PENDING_RECORDS_MAX
             && !self.journal.is_stalled();
         if !may {
@@ -418,6 +428,7 @@ impl<'c> Engine<'c> {
     /// Records how a row ended.
     fn settle(&mut self, entry: ManifestEntry, outcome: TaskOutcome) {
         self.record_limit();
+        (self.job.emit)(Event::Recorded);
         self.tally.add(&outcome);
         let sequence = self.journal.append(&Record::Settled {
             row: entry.row,
@@ -457,6 +468,10 @@ impl<'c> Engine<'c> {
 
     /// Tells of everything that has reached the disk.
     fn synced(&mut self, sequence: u64) {
+        if sequence > self.synced {
+            self.synced = sequence;
+            (self.job.emit)(Event::Synced);
+        }
         if let Some((record, up_to)) = self.reserving
             && record <= sequence
         {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::encryption::Mode;
+use crate::exit::Exit;
 use crate::outcome::{Tally, TaskOutcome};
 
 /// A request that reseal sends for an object.
@@ -201,11 +202,17 @@ pub enum Limit {
     KmsThrottling,
     /// The store answers 429, or much more slowly than it did.
     StoreOverload,
+    /// `reseal control pause`: nothing is sent.
+    Paused,
+    /// `--throttle-file`: nothing is sent while it is there.
+    ThrottleFile,
+    /// `--throttle-url`: nothing is sent while it is not well.
+    ThrottleUrl,
 }
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Rate,
         Self::RequestRate,
         Self::Bandwidth,
@@ -217,6 +224,9 @@ impl Limit {
         Self::PrefixThrottling,
         Self::KmsThrottling,
         Self::StoreOverload,
+        Self::Paused,
+        Self::ThrottleFile,
+        Self::ThrottleUrl,
     ];
 
     /// Its name in the progress line, the metrics and the status; that of the flag, where there is one.
@@ -233,6 +243,9 @@ impl Limit {
             Self::PrefixThrottling => "prefix-throttling",
             Self::KmsThrottling => "kms-throttling",
             Self::StoreOverload => "store-overload",
+            Self::Paused => "paused",
+            Self::ThrottleFile => "throttle-file",
+            Self::ThrottleUrl => "throttle-url",
         }
     }
 }
@@ -244,6 +257,8 @@ pub struct Pressure {
     pub held_by: Option<Limit>,
     /// Writes per second that may be sent: what was set, or less. Infinite where nothing limits them.
     pub writes_per_second: f64,
+    /// Writes per second that were set, for this shard. Infinite where none were.
+    pub writes_set: f64,
     /// Requests that may be on the wire.
     pub in_flight_max: usize,
 }
@@ -284,11 +299,22 @@ pub enum Event<'a> {
         total: u64,
         /// What earlier runs of the same job have settled.
         before: &'a Tally,
+        /// Rows that they may have begun, and not settled.
+        doubtful: u64,
     },
     /// A task was admitted; it is in flight until it is [`Event::TaskEnded`].
     TaskStarted,
-    /// A task has ended and waits for its record to be durable.
+    /// A task has ended.
     TaskEnded,
+    /// A row's outcome is on its way to the state; it is [`Event::Settled`] once it is there.
+    Recorded,
+    /// What was on its way is in the state.
+    Synced,
+    /// A rewritten object was held against what it was.
+    Verified {
+        /// Whether it is the same but for its encryption.
+        is_same: bool,
+    },
     /// A look told how an object was encrypted.
     Found {
         /// Its mode before anything was done to it.
@@ -339,6 +365,20 @@ pub enum Event<'a> {
         /// How long it has taken.
         lasted: Duration,
     },
+    /// Nothing is sent, because somebody wants it so.
+    HoldBegan {
+        /// What holds everything.
+        by: Limit,
+        /// Why, in a few words: untrusted text.
+        why: &'a str,
+    },
+    /// It does not any more.
+    HoldEnded {
+        /// What held everything.
+        by: Limit,
+        /// How long it has.
+        lasted: Duration,
+    },
     /// A second has passed, whatever else has happened.
     Heartbeat,
     /// What goes through for the moment; told once a second.
@@ -357,6 +397,9 @@ pub enum Event<'a> {
         /// One or two sentences.
         message: &'a str,
     },
-    /// The run is over, whatever its end.
-    Finished,
+    /// The run is over.
+    Finished {
+        /// How.
+        exit: Exit,
+    },
 }

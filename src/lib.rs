@@ -33,6 +33,9 @@
 //! | [`limiter`] | the budgets: what may be sent, and when |
 //! | [`stall`] | that nothing goes on for the moment, and what is waited for |
 //! | [`journal`] | the durable state of a job |
+//! | [`control`] | the socket over which an operator reaches a run |
+//! | [`http`] | HTTP that is not S3 |
+//! | [`throttle`] | what comes before the job |
 //! | [`local_s3`] | the embedded S3 |
 //! | *Doing* | |
 //! | [`probe`] | what a store does, tried on scratch keys |
@@ -97,6 +100,10 @@ pub mod s3;
 pub mod durable;
 pub mod limiter;
 pub mod stall;
+
+pub mod control;
+pub mod http;
+pub mod throttle;
 
 pub mod journal;
 pub mod local_s3;

@@ -77,6 +77,17 @@ pub struct Limits {
     pub until: Option<Zoned>,
 }
 
+impl Limits {
+    /// When a run that begins now ends by itself, in seconds since 1970.
+    pub fn end(&self) -> Option<f64> {
+        let now = Timestamp::now();
+        let of_run = self.max_duration.and_then(|max| now.checked_add(max).ok());
+        let on_clock = self.until.as_ref().map(Zoned::timestamp);
+        let end = of_run.into_iter().chain(on_clock).min()?;
+        Some(end.as_duration().as_secs_f64())
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -70,19 +70,33 @@ pub struct ShardStatus {
     pub last_written_seconds_ago: Option<u64>,
 }
 
-/// Reads a state.
+/// Reads a state: the whole job, or `only` one shard of it.
 ///
 /// # Errors
-/// There is no job in it, or it is damaged.
-pub async fn read(home: &Home) -> Result<Status, Error> {
+/// There is no job in it, no shard of that number, or it is damaged.
+pub async fn read(home: &Home, only: Option<u32>) -> Result<Status, Error> {
     let job = home.job().await?;
+    let mut seen = job::look(&home.root, job.shards).await?;
+    let total = match only {
+        None => job.manifest.rows,
+        Some(shard) => {
+            seen.retain(|seen| seen.shard.index == shard);
+            let no_such = || {
+                Error::usage(format!(
+                    "there is no shard {shard}: the job has {}, numbered from 0 on",
+                    job.shards
+                ))
+            };
+            seen.first().ok_or_else(no_such)?.rows.unwrap_or_default()
+        }
+    };
     let mut tally = Tally::default();
     let mut shards = Vec::new();
-    for seen in job::look(&home.root, job.shards).await? {
+    for seen in seen {
         tally.merge(&seen.tally);
         shards.push(shard_status(&seen));
     }
-    let (total, settled) = (job.manifest.rows, tally.settled());
+    let settled = tally.settled();
     let is_begun = shards.iter().any(|shard| shard.status == "in-progress");
     Ok(Status {
         job_id: job.job_id,

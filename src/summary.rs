@@ -157,7 +157,7 @@ impl Collector {
     /// Takes one event.
     pub fn on(&mut self, event: &Event<'_>) {
         match event {
-            Event::Started { total, before } => {
+            Event::Started { total, before, .. } => {
                 self.total = *total;
                 self.already_settled = before.settled();
                 self.tally = (*before).clone();
@@ -186,13 +186,23 @@ impl Collector {
             Event::Preparing { .. }
             | Event::TaskStarted
             | Event::TaskEnded
+            | Event::Recorded
+            | Event::Synced
+            | Event::Verified { .. }
+            | Event::HoldBegan { .. }
+            | Event::HoldEnded { .. }
             | Event::Found { .. }
             | Event::Draining { .. }
             | Event::Heartbeat
             | Event::Pressure(_)
             | Event::Warning { .. }
-            | Event::Finished => {}
+            | Event::Finished { .. } => {}
         }
+    }
+
+    /// Rows of the manifest; 0 until it is validated.
+    pub fn total(&self) -> u64 {
+        self.total
     }
 
     /// Counts of the whole job so far.
@@ -447,6 +457,7 @@ mod tests {
         let started = Event::Started {
             total: 10,
             before: &before,
+            doubtful: 0,
         };
         let request = Event::Request {
             operation,

@@ -47,7 +47,7 @@ pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
     std::fs::write(path("pool.py"), BOTO3)?;
     println!("{objects} objects, a store that answers at once\n");
     println!(
-        "| tool | CPU, µs an object | reseal is | objects/s | peak MiB | requests an object |\n|---|---|---|---|---|---|"
+        "| tool | CPU, µs an object | reseal, full row, is | objects/s | peak MiB | requests an object |\n|---|---|---|---|---|---|"
     );
     let mut reseal = None;
     let mut show = |name: &str, run: Run<'_>| -> Result<(), Box<dyn Error>> {
@@ -110,7 +110,7 @@ pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
     })?;
     show("rclone settier", &|url| {
         let remote = format!(
-            ":s3,provider=Other,env_auth=true,endpoint=\"{url}\",region=us-east-1,server_side_encryption=\"aws:kms\":{BUCKET}"
+            ":s3,provider=Other,list_version=2,env_auth=true,endpoint=\"{url}\",region=us-east-1,server_side_encryption=\"aws:kms\":{BUCKET}"
         );
         let line = [
             "settier",
@@ -122,6 +122,17 @@ pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
             &remote,
         ];
         call("rclone", &line.map(OsStr::new))
+    })?;
+    show("s3sync", &|url| {
+        let line = words(&format!(
+            "--server-side-copy --remove-modified-filter --worker-size 256 --source-endpoint-url {url} --target-endpoint-url {url} \
+             --source-region us-east-1 --target-region us-east-1 --source-force-path-style --target-force-path-style \
+             --sse aws:kms --sse-kms-key-id {KEY_ARN} {into} {into}"
+        ));
+        call(
+            "s3sync",
+            &line.iter().map(OsString::as_os_str).collect::<Vec<_>>(),
+        )
     })?;
     show("aws s3 cp", &|url| {
         let line = words(&format!(

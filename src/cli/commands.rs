@@ -11,6 +11,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, registry};
 
+use super::control::control;
 use super::shards::completion_index;
 use super::{
     Cli, Command, DemoArgs, KeyAction, LocalS3Command, LogFormat, OutputFormat, ProgressMode,
@@ -43,7 +44,8 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Error> {
     let format = cli.log_format;
     match cli.command {
         Command::Run(args) => run(*args, format, out),
-        Command::Status(args) => status(args, out),
+        Command::Status(args) => status(&args, out),
+        Command::Control(args) => control(&args, out),
         Command::Report(args) => write_report(args, format, out),
         Command::Demo(args) => demo(&args, format, out),
         Command::LocalS3(command) => local_s3(command, format, out),
@@ -55,7 +57,10 @@ fn run(args: RunArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Er
     start_log(format, &progress)?;
     let output = args.output;
     let limits = args.limits.limits()?;
-    let config = args.into_config()?;
+    let config = JobConfig {
+        deadline: limits.end(),
+        ..args.into_config()?
+    };
     allow_open_files();
     let done = bounded(limits, |shutdown| job::run(config, progress, shutdown))?;
     let summary = match output {
@@ -141,6 +146,11 @@ impl RunArgs {
             budgets: self.budgets.budgets()?,
             concurrency,
             max_stall: self.limits.max_stall,
+            throttle_file: self.limits.throttle_file.clone(),
+            throttle_url: self.limits.throttle_url.clone(),
+            control_socket: self.control_socket,
+            deadline: None,
+            pushgateway: self.pushgateway,
             metrics_listen: self.metrics_listen,
             metrics_linger: self.metrics_linger,
         })
@@ -211,17 +221,30 @@ fn write_report(args: ReportArgs, format: LogFormat, out: &mut dyn Write) -> Res
     Ok(Exit::Complete)
 }
 
-fn status(args: StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
-    let status = block_on(async {
-        let home = job::Home::look(&args.state, &args.store.into()).await?;
-        status::read(&home).await
-    })?;
-    let text = match args.output {
-        OutputFormat::Text => status.to_string(),
-        OutputFormat::Json => status.to_json(),
-    };
-    write_out(out, &text)?;
-    Ok(Exit::Complete)
+fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
+    block_on(async {
+        let mut shutdown = signals(Limits::default())?;
+        let home = job::Home::look(&args.state, &args.store.clone().into()).await?;
+        loop {
+            let status = status::read(&home, args.shard).await?;
+            let text = match args.output {
+                OutputFormat::Text => status.to_string(),
+                OutputFormat::Json => status.to_json(),
+            };
+            write_out(out, &text)?;
+            let every = args.watch.filter(|_| status.status != "complete");
+            let Some(every) = every else {
+                return Ok(Exit::Complete);
+            };
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                _ = shutdown::asked(&mut shutdown) => return Ok(Exit::Complete),
+            }
+            if args.output == OutputFormat::Text {
+                write_out(out, "")?;
+            }
+        }
+    })
 }
 
 fn demo(args: &DemoArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
@@ -382,7 +405,7 @@ async fn hung(shutdown: &mut Shutdown) {
 }
 
 /// One thread for everything that waits: more of them cost more CPU for each request than they bring.
-fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -427,7 +450,7 @@ fn start_log(format: LogFormat, progress: &Progress) -> Result<(), Error> {
     Ok(())
 }
 
-fn write_out(out: &mut dyn Write, text: &str) -> Result<(), Error> {
+pub(super) fn write_out(out: &mut dyn Write, text: &str) -> Result<(), Error> {
     writeln!(out, "{}", text.trim_end())
         .and_then(|()| out.flush())
         .map_err(|error| Error::io("cannot write to standard output", &error))

@@ -1,6 +1,7 @@
 //! When a run ends before its rows do: flags of `reseal run`.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +10,7 @@ use jiff::{Timestamp, Zoned};
 
 use crate::deadline::{self, DeadlineError};
 use crate::error::Error;
+use crate::http::Address;
 use crate::shutdown::Limits;
 
 /// When a run ends before its rows do.
@@ -53,6 +55,12 @@ pub struct LimitArgs {
     /// has them.
     #[arg(long, env = "RESEAL_UNTIL", value_name = "TIME")]
     pub until: Option<String>,
+    /// Send nothing while this file is there: what shares the bucket comes first.
+    #[arg(long, env = "RESEAL_THROTTLE_FILE", value_name = "PATH")]
+    pub throttle_file: Option<PathBuf>,
+    /// Send nothing while this address answers other than 2xx, or not at all; it is asked once a second.
+    #[arg(long, env = "RESEAL_THROTTLE_URL", value_name = "URL")]
+    pub throttle_url: Option<Address>,
 }
 
 impl LimitArgs {

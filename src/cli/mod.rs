@@ -2,6 +2,7 @@
 
 mod budgets;
 mod commands;
+mod control;
 mod limits;
 mod rewrite;
 mod shards;
@@ -16,12 +17,14 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use budgets::BudgetArgs;
 pub use commands::execute;
+pub use control::ControlArgs;
 pub use limits::LimitArgs;
 pub use rewrite::{RewriteArgs, TrustArgs};
 pub use shards::ShardArgs;
 pub use state::{ReportArgs, StatusArgs};
 
 use crate::config::{Location, TargetMode};
+use crate::http::Address;
 
 /// Rewrites existing S3 objects under a new server-side encryption mode.
 #[derive(Debug, Parser)]
@@ -54,6 +57,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Where a job stands with all its shards, read from its state; also while it runs.
     Status(StatusArgs),
+    /// Reach into a run: pause it, let it go on, change its rate, ask it.
+    Control(ControlArgs),
     /// Write the report of what is settled in all shards of a job; also while it runs.
     Report(ReportArgs),
     /// All of it in one go on the embedded S3: objects of all modes, an inventory, a run, a proof.
@@ -185,6 +190,22 @@ pub struct RunArgs {
         help_heading = "Telling"
     )]
     pub metrics_linger: Duration,
+    /// Push the summary of the run to this Pushgateway at its end: its address, or the whole URL of a group.
+    #[arg(
+        long,
+        env = "RESEAL_PUSHGATEWAY",
+        value_name = "URL",
+        help_heading = "Telling"
+    )]
+    pub pushgateway: Option<Address>,
+    /// Where `reseal control` reaches the run [default: control.sock beside a state in a folder].
+    #[arg(
+        long,
+        env = "RESEAL_CONTROL_SOCKET",
+        value_name = "PATH",
+        help_heading = "State and report"
+    )]
+    pub control_socket: Option<PathBuf>,
     /// The summary on standard output.
     #[arg(
         long,

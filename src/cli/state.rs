@@ -1,5 +1,7 @@
 //! Commands that look at the state of a job: `reseal status` and `reseal report`.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::{OutputFormat, Scope, StoreArgs};
@@ -11,6 +13,18 @@ pub struct StatusArgs {
     /// The job's state: a folder or s3://bucket/prefix.
     #[arg(long, env = "RESEAL_STATE", value_name = "DIR|S3-URL")]
     pub state: Location,
+    /// This shard alone.
+    #[arg(long, value_name = "I")]
+    pub shard: Option<u32>,
+    /// Tell it again and again, so long apart, until the job is complete.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        num_args = 0..=1,
+        default_missing_value = "5s",
+        value_parser = humantime::parse_duration
+    )]
+    pub watch: Option<Duration>,
     /// The store, for a state in S3.
     #[command(flatten)]
     pub store: StoreArgs,

@@ -101,6 +101,7 @@ impl Seen {
             drain: &|| self.drained.set(true),
             crowd: &|_| None,
             held_by: &|| None,
+            tasks: &|| None,
             has_room: &|_| true,
         };
         let task = |entry: ManifestEntry, start: Start<'_>| {

@@ -8,33 +8,38 @@ mod bucket;
 mod completion;
 mod feed;
 mod home;
+mod live;
 mod open;
 mod pinned;
 mod preflight;
+mod pulse;
+mod push;
 mod report;
 mod shards;
 mod source;
 mod spec;
 mod trust;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use completion::{Completion, Written};
 pub use home::Home;
+use live::{Live, Standing};
 use open::Opened;
 use preflight::Rewrites;
+use pulse::Pulse;
 pub use report::{ReportConfig, Reported, report};
 pub use shards::{Seen, look};
 pub use spec::{JobFile, JobSpec, ShardFile};
 
 use crate::bucket::BucketFacts;
 use crate::config::JobConfig;
+use crate::control::{self, Socket};
 use crate::encryption::Target;
 use crate::engine::{self, Crossed, End, EngineError};
 use crate::error::Error;
@@ -50,7 +55,7 @@ use crate::s3::S3;
 use crate::s3_error::S3Error;
 use crate::shard::Shard;
 use crate::shutdown::{self, Shutdown};
-use crate::stall::{Change, Stall, Watch};
+use crate::stall::Stall;
 use crate::summary::{Collector, Summary};
 use crate::task::{Canary, Context, Learnt, Notes};
 
@@ -93,8 +98,28 @@ pub async fn run(
         collector: Collector::new(),
     });
     let emit = |event: Event<'_>| listeners.borrow_mut().on(&event);
+    if let Some(at) = config.deadline {
+        listeners.borrow().metrics.ends_at(at);
+    }
     let stall = Stall::new(config.max_stall);
     let limiter = Limiter::new(&config.budgets, config.concurrency, config.shard.count);
+    let throttle = live::throttle(&config)?;
+    throttle.look(|by, why| limiter.hold(by, why)).await;
+    let pressure = Cell::new(None);
+    let standing = || {
+        let collector = &listeners.borrow().collector;
+        Standing {
+            total: collector.total(),
+            tally: collector.tally().clone(),
+        }
+    };
+    let live = Live {
+        shard: config.shard,
+        limiter: &limiter,
+        pressure: &pressure,
+        standing: &standing,
+    };
+    let (listening, socket) = oneshot::channel();
     let run = Run {
         config: &config,
         s3: &s3,
@@ -102,76 +127,108 @@ pub async fn run(
         stall: &stall,
         limiter: &limiter,
     };
-    let mut pulse = Pulse {
-        emit: &emit,
-        stalls: stall.watch(),
-        limiter: &limiter,
-    };
+    let mut pulse = Pulse::new(&emit, stall.watch(), &limiter, &pressure);
+    let work = run.to_the_end(&mut pulse, &listeners, listening, &mut shutdown);
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = live.watch(&throttle, socket) => unreachable!("it looks for ever"),
+    }
+}
 
-    let Opened { home, state, job } = pulse.during(run.open(&mut shutdown)).await?;
-    let job = Arc::new(job);
-    let end = pulse
-        .during(run.rewrite(&state, &job, &mut shutdown))
-        .await?;
-    let scope = match end {
-        // What was rewritten before it has to be looked at too.
-        End::CameBackWrong { .. } => Scope::All,
-        _ => config.report_scope,
-    };
-    let (mut exit, mut error) = judge(end, listeners.borrow().collector.tally().failed_total());
-    let mut report = None;
-    let mut unfinished = Vec::new();
-    // Of a job that failed, whoever looks after all of its shards asks for the report.
-    let reports = match exit {
-        Exit::Complete | Exit::RowsFailed => true,
-        Exit::Interrupted => false,
-        _ => config.shard.count == 1,
-    };
-    if reports {
-        let work = run.report(&home, &state, &job, scope, &mut shutdown);
-        match pulse.during(work).await {
-            Ok(ReportEnd::Written(written)) => report = Some(written),
-            Ok(ReportEnd::Left(to)) => unfinished = to,
-            // What made the job fail is the news then, and this comes with it.
-            Err(unwritten) if error.is_some() => {
-                let message = format!("there is no report of this run: {unwritten}");
+impl Run<'_> {
+    /// The run, from the state to the summary. Where the operator reaches it is told as soon as there is a place.
+    async fn to_the_end(
+        &self,
+        pulse: &mut Pulse<'_>,
+        listeners: &RefCell<Listeners>,
+        listening: oneshot::Sender<Socket>,
+        shutdown: &mut Shutdown,
+    ) -> Result<Done, Error> {
+        let (run, config, emit) = (self, self.config, self.emit);
+        let Opened { home, state, job } = pulse.during(run.open(shutdown)).await?;
+        let path = match &config.control_socket {
+            Some(path) => Some(path.clone()),
+            None => home
+                .shard_folder(config.shard)
+                .map(|folder| folder.join(control::SOCKET)),
+        };
+        if let Some(socket) = path.and_then(|path| live::listen(&path)) {
+            // Whoever waits for it is there as long as the run.
+            let _ = listening.send(socket);
+        }
+        let job = Arc::new(job);
+        let end = pulse.during(run.rewrite(&state, &job, shutdown)).await?;
+        let scope = match end {
+            // What was rewritten before it has to be looked at too.
+            End::CameBackWrong { .. } => Scope::All,
+            _ => config.report_scope,
+        };
+        let (mut exit, mut error) = judge(end, listeners.borrow().collector.tally().failed_total());
+        let mut report = None;
+        let mut unfinished = Vec::new();
+        // Of a job that failed, whoever looks after all of its shards asks for the report.
+        let reports = match exit {
+            Exit::Complete | Exit::RowsFailed => true,
+            Exit::Interrupted => false,
+            _ => config.shard.count == 1,
+        };
+        if reports {
+            let work = run.report(&home, &state, &job, scope, shutdown);
+            match pulse.during(work).await {
+                Ok(ReportEnd::Written(written)) => report = Some(written),
+                Ok(ReportEnd::Left(to)) => unfinished = to,
+                // What made the job fail is the news then, and this comes with it.
+                Err(unwritten) if error.is_some() => {
+                    let message = format!("there is no report of this run: {unwritten}");
+                    emit(Event::Warning { message: &message });
+                }
+                Err(unwritten) => {
+                    exit = unwritten.exit;
+                    error = Some(unwritten);
+                }
+            }
+        }
+        if matches!(exit, Exit::Complete | Exit::RowsFailed) {
+            source::forget_copies(state.folder(), &job.parts);
+        }
+        emit(Event::Finished { exit });
+        let (report, needs_restore) = report.map_or((None, None), |written| {
+            (Some(written.manifest), written.needs_restore)
+        });
+        let is_cut = config.shard.count > 1;
+        let summary = Summary {
+            needs_restore,
+            shard: is_cut.then_some(config.shard.index),
+            shards: is_cut.then_some(config.shard.count),
+            unfinished_shards: unfinished,
+            ..listeners
+                .borrow()
+                .collector
+                .summary(&job.job_id, config.target.name(), exit, report)
+        };
+        if let Some(gateway) = &config.pushgateway {
+            let text = listeners
+                .borrow()
+                .metrics
+                .last_run(exit, summary.elapsed_seconds);
+            if let Err(why) = push::last_run(gateway, config.shard, text).await {
+                let message = format!("the summary of the run was not pushed to {gateway}: {why}");
                 emit(Event::Warning { message: &message });
             }
-            Err(unwritten) => {
-                exit = unwritten.exit;
-                error = Some(unwritten);
+        }
+        if config.metrics_listen.is_some() && exit != Exit::Interrupted {
+            tokio::select! {
+                () = tokio::time::sleep(config.metrics_linger) => {}
+                _ = shutdown::asked(shutdown) => {}
             }
         }
+        Ok(Done {
+            exit,
+            summary,
+            error,
+        })
     }
-    if matches!(exit, Exit::Complete | Exit::RowsFailed) {
-        source::forget_copies(state.folder(), &job.parts);
-    }
-    emit(Event::Finished);
-    let (report, needs_restore) = report.map_or((None, None), |written| {
-        (Some(written.manifest), written.needs_restore)
-    });
-    let is_cut = config.shard.count > 1;
-    let summary = Summary {
-        needs_restore,
-        shard: is_cut.then_some(config.shard.index),
-        shards: is_cut.then_some(config.shard.count),
-        unfinished_shards: unfinished,
-        ..listeners
-            .borrow()
-            .collector
-            .summary(&job.job_id, config.target.name(), exit, report)
-    };
-    if config.metrics_listen.is_some() && exit != Exit::Interrupted {
-        tokio::select! {
-            () = tokio::time::sleep(config.metrics_linger) => {}
-            _ = shutdown::asked(&mut shutdown) => {}
-        }
-    }
-    Ok(Done {
-        exit,
-        summary,
-        error,
-    })
 }
 
 /// What the stages of a run share.
@@ -252,6 +309,7 @@ impl Run<'_> {
         (self.emit)(Event::Started {
             total: job.rows,
             before: &before.tally,
+            doubtful: before.doubtful(job.rows),
         });
         let shard = match job.shard() {
             Shard::ONLY => String::new(),
@@ -517,37 +575,6 @@ enum ReportEnd {
     Written(Written),
     /// It is left to these shards.
     Left(Vec<u32>),
-}
-
-/// Between two events that say nothing but that time passes.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-
-/// Tells while something goes on: that time passes, what is waited for, and what goes through.
-struct Pulse<'a> {
-    emit: &'a dyn Fn(Event<'_>),
-    stalls: Watch,
-    limiter: &'a Limiter,
-}
-
-impl Pulse<'_> {
-    async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        let mut beats = tokio::time::interval(HEARTBEAT);
-        loop {
-            tokio::select! {
-                biased;
-                result = &mut work => return result,
-                change = self.stalls.next() => match change {
-                    Change::Began { why } => (self.emit)(Event::StallBegan { why: &why }),
-                    Change::Ended { lasted } => (self.emit)(Event::StallEnded { lasted }),
-                },
-                _ = beats.tick() => {
-                    (self.emit)(Event::Heartbeat);
-                    (self.emit)(Event::Pressure(self.limiter.pressure()));
-                }
-            }
-        }
-    }
 }
 
 /// Everybody who is told. They don't know each other, nor who tells them.

@@ -138,6 +138,9 @@ fn limit_number(limit: Limit) -> u64 {
         Limit::PrefixThrottling => 9,
         Limit::KmsThrottling => 10,
         Limit::StoreOverload => 11,
+        Limit::Paused => 12,
+        Limit::ThrottleFile => 13,
+        Limit::ThrottleUrl => 14,
     }
 }
 

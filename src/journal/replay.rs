@@ -82,6 +82,12 @@ impl Replay {
         row < self.reserved && !self.settled.contains(row)
     }
 
+    /// How many rows of the first `rows` may have been started and have no outcome.
+    pub fn doubtful(&self, rows: u64) -> u64 {
+        // Every settled row was reserved before.
+        self.reserved.min(rows).saturating_sub(self.settled.len())
+    }
+
     /// Rows below this may have been started by an earlier run, whatever became of the journal's last records. A reservation among
     /// them is not there any more; `ahead`: how much further than the one before it reached.
     pub fn started_below(&self, ahead: u64) -> u64 {

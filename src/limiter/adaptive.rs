@@ -34,6 +34,8 @@ const LEARNS_DIVISOR: f64 = 8.0;
 const ANSWERS_MIN: u32 = 20;
 const REFUSALS_MIN: u32 = 3;
 const DECIDE_AFTER: Duration = Duration::from_secs(2);
+/// So many answers make a measure and no guess.
+const SURELY: u32 = 60;
 /// Answers are counted together for so long, and until there are enough.
 const WINDOW: Duration = Duration::from_millis(200);
 /// Where more than this share was refused, the capacity is anybody's guess.
@@ -227,7 +229,7 @@ impl Adaptive {
         }
         let late = std::mem::take(&mut self.late);
         if let Some(taken) = late.per_second(now.saturating_sub(self.decided)) {
-            self.is_known(taken, now);
+            self.is_known(taken, late.taken >= SURELY, now);
         }
         match answer {
             Answer::Taken => self.taken += 1,
@@ -256,17 +258,18 @@ impl Adaptive {
         self.count_anew(now);
     }
 
-    /// The store took so much a second while it refused more: that is its capacity, and more than a guess.
-    fn is_known(&mut self, taken: f64, now: Duration) {
+    /// The store took so much a second while it refused more: that is its capacity, and more than a guess. Where it is of a few
+    /// answers, the higher of two guesses is the better one: too high is found out soon.
+    fn is_known(&mut self, taken: f64, is_sure: bool, now: Duration) {
         match &mut self.phase {
-            Phase::Around { capacity, since } => {
+            Phase::Around { capacity, since } if is_sure || taken > *capacity => {
                 (*capacity, *since) = (taken, now);
                 self.rate = taken * BELOW;
                 self.budget.set(self.rate, now);
                 (self.at, self.decided) = (now, now);
             }
             Phase::Down { to, .. } => *to = to.max(taken),
-            Phase::Open | Phase::Doubling => {}
+            Phase::Open | Phase::Doubling | Phase::Around { .. } => {}
         }
     }
 

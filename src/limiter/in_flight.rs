@@ -64,6 +64,17 @@ impl InFlight {
         self.limit as usize
     }
 
+    /// Changes how many may be where the store is well. What was found of the store stays.
+    pub(super) fn set_ceiling(&mut self, ceiling: usize) {
+        let was_reduced = self.is_reduced();
+        self.ceiling = ceiling.max(1);
+        let most = self.ceiling as f64;
+        self.limit = match was_reduced {
+            true => self.limit.min(most),
+            false => most,
+        };
+    }
+
     /// Whether there is room for one more.
     pub(super) fn has_room(&self) -> bool {
         self.now < self.limit()

@@ -25,6 +25,7 @@ mod state;
 mod tests;
 mod usual;
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -274,6 +275,49 @@ impl Limiter {
     /// Whether it is time to come back to where there was a crowd.
     pub fn has_room(&self, crowd: Crowd) -> bool {
         self.0.state().has_room(crowd.0)
+    }
+
+    /// Holds everything back from now on, for that reason; or no more.
+    pub fn hold(&self, by: Limit, why: Option<String>) {
+        let now = self.0.now();
+        let mut state = self.0.state();
+        match why {
+            Some(why) => drop(state.holds.insert(by, why)),
+            None => drop(state.holds.remove(&by)),
+        }
+        self.0.dispatch(&mut state, now);
+    }
+
+    /// What holds everything back, and why.
+    pub fn holds(&self) -> BTreeMap<Limit, String> {
+        self.0.state().holds.clone()
+    }
+
+    /// Sets the ceiling of writes per second, of all shards together; `None` is none.
+    pub fn set_rate(&self, writes: Option<NonZeroU32>) {
+        let now = self.0.now();
+        let mut state = self.0.state();
+        state.set_rate(writes, now);
+        self.0.dispatch(&mut state, now);
+    }
+
+    /// That ceiling's part of this shard; infinite where there is none.
+    pub fn rate_set(&self) -> f64 {
+        self.0.state().rate_set()
+    }
+
+    /// Sets how many requests this shard may have on the wire.
+    pub fn set_concurrency(&self, requests: usize) {
+        let now = self.0.now();
+        let mut state = self.0.state();
+        state.in_flight.set_ceiling(requests);
+        state.concurrency_set = Some(requests);
+        self.0.dispatch(&mut state, now);
+    }
+
+    /// What that was set to since the beginning.
+    pub fn concurrency_set(&self) -> Option<usize> {
+        self.0.state().concurrency_set
     }
 
     /// What held the job when [`pressure`](Self::pressure) was asked last.

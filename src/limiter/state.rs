@@ -1,6 +1,7 @@
 //! All budgets together, and who waits for them. No clock: everything is told the time, counted from the limiter's beginning.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -64,6 +65,11 @@ pub(super) struct State {
     pub(super) waits_for_room: bool,
     /// The line that was served last.
     served: Option<Line>,
+    /// What holds everything back, and why.
+    pub(super) holds: BTreeMap<Limit, String>,
+    /// How many requests may be on the wire, where somebody has changed it.
+    pub(super) concurrency_set: Option<usize>,
+    shards: f64,
     /// When the timer goes off.
     pub(super) timer_at: Duration,
     held: Held,
@@ -73,13 +79,14 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(budgets: &Budgets, concurrency: usize, shards: u32) -> Self {
-        let share = |units: u64| units as f64 / f64::from(shards.max(1));
+        let shards = f64::from(shards.max(1));
+        let share = |units: u64| units as f64 / shards;
         let ceiling = |units: Option<u64>| units.map(|units| Budget::ceiling(share(units)));
-        let of = |units: Option<std::num::NonZeroU32>| units.map(|units| u64::from(units.get()));
+        let of = |units: Option<NonZeroU32>| units.map(|units| u64::from(units.get()));
         Self {
             writes: ceiling(of(budgets.writes)),
             requests: ceiling(of(budgets.requests)),
-            bytes: ceiling(budgets.bytes.map(std::num::NonZeroU64::get)),
+            bytes: ceiling(budgets.bytes.map(NonZeroU64::get)),
             kms: ceiling(of(budgets.kms)),
             prefixes: Prefixes::new(of(budgets.prefix_writes).map(share), budgets.prefix_depth),
             s3: [Adaptive::careful(), Adaptive::careful()],
@@ -90,10 +97,24 @@ impl State {
             waiting: 0,
             waits_for_room: false,
             served: None,
+            holds: BTreeMap::new(),
+            concurrency_set: None,
+            shards,
             timer_at: Duration::MAX,
             held: Held::default(),
             held_by: None,
         }
+    }
+
+    /// Sets the ceiling of writes per second of all shards. What it was before is not made up for.
+    pub(super) fn set_rate(&mut self, writes: Option<NonZeroU32>, now: Duration) {
+        let share = |writes: NonZeroU32| f64::from(writes.get()) / self.shards;
+        self.writes = writes.map(|writes| Budget::ceiling(share(writes)).empty(now));
+    }
+
+    pub(super) fn rate_set(&self) -> f64 {
+        let writes = self.writes.as_ref();
+        writes.map_or(f64::INFINITY, Budget::per_second)
     }
 
     pub(super) fn line_of(&mut self, need: &Need<'_>, now: Duration) -> Line {
@@ -139,6 +160,10 @@ impl State {
         ceiling(Limit::Bandwidth, &mut self.bytes, bytes);
         if line.kind == Kind::More {
             return longest;
+        }
+        // What is on the wire may end; nothing more begins.
+        if let Some(by) = self.holds.keys().next() {
+            return Some((*by, Duration::MAX));
         }
         ceiling(Limit::RequestRate, &mut self.requests, requests.into());
         ceiling(Limit::KmsRate, &mut self.kms, kms.into());
@@ -359,15 +384,20 @@ impl State {
 
     pub(super) fn pressure(&mut self, now: Duration) -> Pressure {
         self.held.passes(now);
-        self.held_by = self.held.by(now);
+        let longest = self.held.by(now);
+        self.held_by = self.holds.keys().next().copied().or(longest);
         let set = [&self.writes, &self.requests].into_iter().flatten();
         let found = [&self.s3[Kind::Write as usize], &self.store];
         Pressure {
             held_by: self.held_by,
-            writes_per_second: set
-                .map(Budget::per_second)
-                .chain(found.map(Adaptive::rate))
-                .fold(f64::INFINITY, f64::min),
+            writes_set: self.rate_set(),
+            writes_per_second: match self.holds.is_empty() {
+                true => set
+                    .map(Budget::per_second)
+                    .chain(found.map(Adaptive::rate))
+                    .fold(f64::INFINITY, f64::min),
+                false => 0.0,
+            },
             in_flight_max: self.in_flight.limit(),
         }
     }

@@ -5,6 +5,7 @@
 //! start, so that `rate()` sees the first increase and an alert can be written before anything has happened.
 
 pub mod endpoint;
+pub mod last_run;
 pub mod table;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,8 +19,10 @@ use tokio::time::Instant;
 
 use crate::encryption::Mode;
 use crate::event::{self, Event, Limit, Operation, Pressure, ResponseClass};
+use crate::exit::Exit;
 use crate::outcome::{FAILURE_CODES_MAX, Method, OTHER_CODES, Tally, TaskOutcome};
 use crate::pace::Pace;
+use last_run::LastRun;
 use table::{Kind, Metric, RunState};
 
 /// The recorder keeps every observed duration until somebody folds them into the buckets. A scrape does; where nobody
@@ -40,6 +43,10 @@ pub struct Metrics {
     in_flight: u32,
     /// Stalls that are not over.
     stalls: u32,
+    /// Outcomes that are not in the state yet.
+    pending: u64,
+    /// Rows of the job that succeeded, were skipped, failed.
+    settled_rows: [u64; 3],
     unfolded: u32,
 }
 
@@ -69,8 +76,16 @@ impl Metrics {
             pace: Pace::default(),
             in_flight: 0,
             stalls: 0,
+            pending: 0,
+            settled_rows: [0; 3],
             unfolded: 0,
         };
+        for not_yet in [&table::JOURNAL_WRITTEN, &table::EXIT_CODE] {
+            metrics.gauge(not_yet, &[]).set(f64::NAN);
+        }
+        for none in [&table::WRITE_RATE_SET, &table::DEADLINE] {
+            metrics.gauge(none, &[]).set(f64::INFINITY);
+        }
         metrics.gauge(&table::ETA, &[]).set(f64::NAN);
         metrics.gauge(&table::LAST_SETTLED, &[]).set(f64::NAN);
         metrics
@@ -94,9 +109,26 @@ impl Metrics {
             Event::Preparing { rows } => {
                 self.gauge(&table::ROWS_PREPARED, &[]).set(*rows as f64);
             }
-            Event::Started { total, before } => self.start(*total, before, now),
+            Event::Started {
+                total,
+                before,
+                doubtful,
+            } => {
+                self.gauge(&table::ROWS_DOUBTFUL, &[]).set(*doubtful as f64);
+                self.start(*total, before, now);
+            }
             Event::TaskStarted => self.set_in_flight(self.in_flight + 1),
             Event::TaskEnded => self.set_in_flight(self.in_flight.saturating_sub(1)),
+            Event::Recorded => self.pending += 1,
+            Event::Synced => self.gauge(&table::JOURNAL_WRITTEN, &[]).set(unix_seconds()),
+            Event::Verified { is_same } => {
+                let result = if *is_same {
+                    table::PASSED
+                } else {
+                    table::MISMATCHED
+                };
+                self.count(&table::VERIFICATIONS, &[result]);
+            }
             Event::Found { mode } => self.hot.found[*mode as usize].increment(1),
             Event::Request {
                 operation,
@@ -116,6 +148,8 @@ impl Metrics {
             Event::StallEnded { .. } => self.set_stalls(self.stalls.saturating_sub(1)),
             Event::Heartbeat => self.show_pace(now),
             Event::Pressure(pressure) => self.show_pressure(pressure),
+            // What holds the job is in the pressure.
+            Event::HoldBegan { .. } | Event::HoldEnded { .. } => {}
             Event::Warning { .. }
             | Event::Finding {
                 level: event::Level::Stop | event::Level::Warning,
@@ -125,8 +159,25 @@ impl Metrics {
                 level: event::Level::Note,
                 ..
             } => {}
-            Event::Finished => self.finish(now),
+            Event::Finished { exit } => self.finish(*exit, now),
         }
+    }
+
+    /// The run ends by itself at this time, in seconds since 1970.
+    pub fn ends_at(&self, unix_seconds: f64) {
+        self.gauge(&table::DEADLINE, &[]).set(unix_seconds);
+    }
+
+    /// The summary of a run that ended so, after so many seconds, in Prometheus' text format.
+    pub fn last_run(&self, exit: Exit, seconds: f64) -> String {
+        let rows = self.settled_rows;
+        LastRun {
+            exit,
+            end: unix_seconds(),
+            seconds,
+            rows,
+        }
+        .render()
     }
 
     /// The present state in Prometheus' text format.
@@ -148,6 +199,7 @@ impl Metrics {
             (table::SKIPPED, before.skipped_total()),
             (table::FAILED, before.failed_total()),
         ];
+        self.settled_rows = settled.map(|(_, rows)| rows);
         for (outcome, rows) in settled {
             self.gauge(&table::ROWS_SETTLED, &[outcome])
                 .set(rows as f64);
@@ -161,17 +213,21 @@ impl Metrics {
             TaskOutcome::Succeeded { method, bytes } => {
                 self.hot.methods[*method as usize].increment(1);
                 self.hot.bytes.increment(*bytes);
+                self.settled_rows[0] += 1;
                 &self.hot.succeeded
             }
             TaskOutcome::Skipped(reason) => {
                 self.count(&table::TASKS_SKIPPED, &[reason.name()]);
+                self.settled_rows[1] += 1;
                 &self.hot.skipped
             }
             TaskOutcome::Failed(failure) => {
                 self.failures.count(&failure.code);
+                self.settled_rows[2] += 1;
                 &self.hot.failed
             }
         };
+        self.pending = self.pending.saturating_sub(1);
         settled.tasks.increment(1);
         settled.rows.increment(1.0);
         self.hot.last_settled.set(unix_seconds());
@@ -182,7 +238,9 @@ impl Metrics {
     }
 
     /// The run is over: nothing is in flight, and an end that left rows has no time at which they will be done.
-    fn finish(&mut self, now: Instant) {
+    fn finish(&mut self, exit: Exit, now: Instant) {
+        self.gauge(&table::EXIT_CODE, &[])
+            .set(f64::from(exit.code()));
         self.show_pace(now);
         self.enter(RunState::Finished);
         self.set_in_flight(0);
@@ -199,6 +257,8 @@ impl Metrics {
         self.gauge(&table::PROGRESS, &[]).set(self.pace.ratio());
         self.gauge(&table::ROWS_REMAINING, &[])
             .set(self.pace.remaining() as f64);
+        self.gauge(&table::JOURNAL_PENDING, &[])
+            .set(self.pending as f64);
     }
 
     fn show_pressure(&self, pressure: &Pressure) {
@@ -212,6 +272,8 @@ impl Metrics {
         }
         self.gauge(&table::WRITE_RATE_LIMIT, &[])
             .set(pressure.writes_per_second);
+        self.gauge(&table::WRITE_RATE_SET, &[])
+            .set(pressure.writes_set);
         self.gauge(&table::IN_FLIGHT_LIMIT, &[])
             .set(pressure.in_flight_max as f64);
     }

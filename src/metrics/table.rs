@@ -78,7 +78,8 @@ impl Metric {
         }
     }
 
-    const fn gauge(
+    /// A gauge.
+    pub const fn gauge(
         name: &'static str,
         unit: Unit,
         labels: &'static [Label],
@@ -105,7 +106,8 @@ impl Metric {
     }
 }
 
-const OUTCOME: Label = Label {
+/// The label of outcomes.
+pub const OUTCOME: Label = Label {
     name: "outcome",
     values: || vec![SUCCEEDED, SKIPPED, FAILED],
 };
@@ -145,6 +147,10 @@ const STATE: Label = Label {
     name: "state",
     values: || RunState::ALL.map(RunState::name).to_vec(),
 };
+const RESULT: Label = Label {
+    name: "result",
+    values: || vec![PASSED, MISMATCHED],
+};
 const VERSION: Label = Label {
     name: "version",
     values: || vec![env!("CARGO_PKG_VERSION")],
@@ -156,6 +162,11 @@ pub const SUCCEEDED: &str = "succeeded";
 pub const SKIPPED: &str = "skipped";
 /// Value of `outcome` for rows that were not rewritten.
 pub const FAILED: &str = "failed";
+
+/// Value of `result` for objects that are what they were.
+pub const PASSED: &str = "passed";
+/// Value of `result` for objects that are not.
+pub const MISMATCHED: &str = "failed";
 
 /// The failure codes that an operator may want to alert on before they have happened once: they exist at zero. Others
 /// appear when a store answers with them, up to [`FAILURE_CODES_MAX`](crate::outcome::FAILURE_CODES_MAX) in all.
@@ -317,6 +328,13 @@ pub const WRITE_RATE_LIMIT: Metric = Metric::gauge(
     &[],
     "Writes per second that may be sent for the moment: what was set, or the less that the store takes; +Inf where nothing limits them.",
 );
+/// Writes that were set.
+pub const WRITE_RATE_SET: Metric = Metric::gauge(
+    "reseal_configured_write_rate",
+    Unit::Count,
+    &[],
+    "Writes per second that were set, by --rate or reseal control, this shard's part of them; +Inf where none were.",
+);
 /// Requests that may be on the wire.
 pub const IN_FLIGHT_LIMIT: Metric = Metric::gauge(
     "reseal_requests_in_flight_limit",
@@ -330,6 +348,48 @@ pub const STALLED: Metric = Metric::gauge(
     Unit::Count,
     &[],
     "1 while nothing goes on and that is waited for (credentials, the store), else 0; the log says what for.",
+);
+/// Outcomes on their way to the state.
+pub const JOURNAL_PENDING: Metric = Metric::gauge(
+    "reseal_journal_pending_records",
+    Unit::Count,
+    &[],
+    "Outcomes that are on their way to the state and not there yet.",
+);
+/// When the state was written.
+pub const JOURNAL_WRITTEN: Metric = Metric::gauge(
+    "reseal_journal_last_write_timestamp_seconds",
+    Unit::Seconds,
+    &[],
+    "When this process last wrote the state, in seconds since 1970; NaN before the first time.",
+);
+/// Objects held against what they were.
+pub const VERIFICATIONS: Metric = Metric::counter(
+    "reseal_verifications_total",
+    Unit::Count,
+    &[RESULT],
+    "Rewritten objects that were held against what they were before, by --verify or as the canary.",
+);
+/// Rows in doubt.
+pub const ROWS_DOUBTFUL: Metric = Metric::gauge(
+    "reseal_rows_doubtful",
+    Unit::Count,
+    &[],
+    "Rows that an earlier run may have begun and not settled, when this one began: each is looked at first.",
+);
+/// When the run ends whatever is left.
+pub const DEADLINE: Metric = Metric::gauge(
+    "reseal_deadline_timestamp_seconds",
+    Unit::Seconds,
+    &[],
+    "When this run ends by --until or --max-duration, in seconds since 1970; +Inf where it does not.",
+);
+/// How the run has ended.
+pub const EXIT_CODE: Metric = Metric::gauge(
+    "reseal_exit_code",
+    Unit::Count,
+    &[],
+    "The exit code of the run; NaN until it is over.",
 );
 /// Rows checked while preparing.
 pub const ROWS_PREPARED: Metric = Metric::gauge(
@@ -403,18 +463,21 @@ pub const BUILD_INFO: Metric = Metric::gauge(
 );
 
 /// Every metric, in the order of the documents.
-pub const TABLE: [&Metric; 26] = [
+pub const TABLE: [&Metric; 33] = [
     &RUN_STATE,
     &STALLED,
     &LIMITED_BY,
     &WRITE_RATE_LIMIT,
+    &WRITE_RATE_SET,
     &IN_FLIGHT_LIMIT,
     &ROWS,
     &ROWS_SETTLED,
     &ROWS_REMAINING,
     &PROGRESS,
     &ETA,
+    &DEADLINE,
     &ROWS_PREPARED,
+    &ROWS_DOUBTFUL,
     &TASKS,
     &TASKS_SUCCEEDED,
     &TASKS_SKIPPED,
@@ -426,8 +489,12 @@ pub const TABLE: [&Metric; 26] = [
     &REQUEST_DURATION,
     &RETRIES,
     &THROTTLES,
+    &VERIFICATIONS,
     &WARNINGS,
+    &JOURNAL_PENDING,
+    &JOURNAL_WRITTEN,
     &LAST_SETTLED,
     &START_TIME,
+    &EXIT_CODE,
     &BUILD_INFO,
 ];

@@ -133,6 +133,7 @@ fn a_resumed_run_counts_its_own_rows_and_gauges_the_whole_job() {
     let started = Event::Started {
         total: 8,
         before: &before,
+        doubtful: 0,
     };
     metrics.on_at(&started, now);
     settle(&mut metrics, &COPIED, now);
@@ -230,7 +231,9 @@ fn requests_and_tasks_are_counted_by_their_labels() {
         in_flight: 1,
     });
     assert_eq!(value(&metrics, "reseal_run_state{state=\"draining\"}"), 1.0);
-    metrics.on(&Event::Finished);
+    metrics.on(&Event::Finished {
+        exit: Exit::Complete,
+    });
     assert_eq!(value(&metrics, "reseal_run_state{state=\"finished\"}"), 1.0);
     assert_eq!(value(&metrics, "reseal_tasks_in_flight"), 0.0);
 }
@@ -243,6 +246,7 @@ fn eta_is_nan_until_it_is_known_and_after_an_early_end() {
     let started = Event::Started {
         total: 1_000,
         before: &Tally::default(),
+        doubtful: 0,
     };
     metrics.on_at(&started, start);
     assert!(value(&metrics, "reseal_eta_seconds").is_nan());
@@ -256,7 +260,9 @@ fn eta_is_nan_until_it_is_known_and_after_an_early_end() {
     metrics.on_at(&Event::Heartbeat, start + Duration::from_secs(10));
     let eta = value(&metrics, "reseal_eta_seconds");
     assert!((eta - 90.0).abs() < 1.0, "{eta}");
-    metrics.on(&Event::Finished);
+    metrics.on(&Event::Finished {
+        exit: Exit::Complete,
+    });
     assert!(value(&metrics, "reseal_eta_seconds").is_nan());
 }
 
@@ -299,7 +305,9 @@ fn a_stall_shows_until_the_last_one_is_over() {
         assert_eq!(value(&metrics, "reseal_stalled"), expected, "{event:?}");
     }
     metrics.on(&began);
-    metrics.on(&Event::Finished);
+    metrics.on(&Event::Finished {
+        exit: Exit::Complete,
+    });
     assert_eq!(value(&metrics, "reseal_stalled"), 0.0);
 }
 

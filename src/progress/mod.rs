@@ -18,7 +18,7 @@ use crate::event::{Event, Level};
 use view::View;
 
 /// One progress line in so much time, where there is no terminal.
-pub const LOG_INTERVAL: Duration = Duration::from_secs(5);
+pub const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The first line comes earlier: it says that things move.
 pub const FIRST_LOG_AFTER: Duration = Duration::from_secs(1);
@@ -86,7 +86,9 @@ impl Progress {
         let level = match event {
             Event::Warning { .. } => Some(Level::Warning),
             Event::Finding { level, .. } => Some(*level),
-            Event::StallEnded { .. } => Some(Level::Note),
+            Event::StallEnded { .. } | Event::HoldBegan { .. } | Event::HoldEnded { .. } => {
+                Some(Level::Note)
+            }
             _ => None,
         };
         // The bar's thread asks for the view while it holds the bar: never touch the bar while holding the view.
@@ -133,7 +135,7 @@ impl Progress {
                 let settled = self.view().settled();
                 bar.set_position(settled);
             }
-            Event::Finished => bar.finish_and_clear(),
+            Event::Finished { .. } => bar.finish_and_clear(),
             _ => {}
         }
     }
@@ -203,7 +205,12 @@ impl Due {
     fn is_due(&mut self, event: &Event<'_>, now: Instant) -> bool {
         let is_change = matches!(
             event,
-            Event::Started { .. } | Event::Draining { .. } | Event::Finished
+            Event::Started { .. }
+                | Event::Draining { .. }
+                | Event::HoldBegan { .. }
+                | Event::HoldEnded { .. }
+                | Event::StallEnded { .. }
+                | Event::Finished { .. }
         );
         let is_due = is_change || now >= self.at;
         if is_due {

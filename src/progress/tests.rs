@@ -4,6 +4,8 @@ use indicatif::TermLike;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
+use crate::event::Limit;
+use crate::exit::Exit;
 use crate::outcome::{Failure, SkipReason, Tally, TaskOutcome};
 
 /// Everything that was written, in order.
@@ -78,7 +80,7 @@ fn settled(outcome: &TaskOutcome) -> Event<'_> {
     }
 }
 
-/// What is logged by a run of 100 rows over 20 seconds, one of them failed.
+/// What is logged by a run of 100 rows over 70 seconds, one of them failed, that is on hold for two of them.
 fn logged(style: Style) -> Vec<String> {
     let screen = Screen::default();
     let subscriber = tracing_subscriber::fmt()
@@ -95,6 +97,7 @@ fn logged(style: Style) -> Vec<String> {
         let started = Event::Started {
             total: 100,
             before: &Tally::default(),
+            doubtful: 0,
         };
         progress.on_at(&started, at(20));
         progress.on_at(&Event::Warning { message: "odd\n" }, at(30));
@@ -105,9 +108,21 @@ fn logged(style: Style) -> Vec<String> {
         });
         progress.on_at(&settled(&failed), at(40));
         for i in 2..=100 {
-            progress.on_at(&settled(&SKIPPED), at(i * 200));
+            progress.on_at(&settled(&SKIPPED), at(i * 700));
+            if i == 10 {
+                let by = Limit::Paused;
+                let why = "by an operator";
+                progress.on_at(&Event::HoldBegan { by, why }, at(7_000));
+                let lasted = Duration::from_secs(2);
+                progress.on_at(&Event::HoldEnded { by, lasted }, at(9_000));
+            }
         }
-        progress.on_at(&Event::Finished, at(20_100));
+        progress.on_at(
+            &Event::Finished {
+                exit: Exit::Complete,
+            },
+            at(70_100),
+        );
     });
     screen
         .text()
@@ -123,10 +138,13 @@ fn without_a_terminal_a_line_comes_now_and_then() {
         "INFO running: 0 of 100 rows (0.0 %), 0 in flight, 0 failed",
         "WARN odd\\n",
         "WARN failed: some/key: AccessDenied (403): Access Denied",
-        "INFO running: 6 of 100 rows",
-        "INFO running: 31 of 100 rows",
+        "INFO running: 2 of 100 rows",
+        "INFO on hold (paused): by an operator",
+        "INFO on hold for 0.0s: 10 of 100 rows",
+        "INFO no more on hold (paused), after 2.0s",
+        "INFO running: 10 of 100 rows",
         "INFO running: 56 of 100 rows",
-        "INFO running: 81 of 100 rows",
+        "INFO running: 99 of 100 rows",
         "INFO finished: 100 of 100 rows (100.0 %), 1 failed",
     ];
     assert_eq!(lines.len(), starts.len(), "{lines:#?}");
@@ -136,13 +154,13 @@ fn without_a_terminal_a_line_comes_now_and_then() {
 }
 
 #[test]
-fn without_progress_what_went_wrong_is_still_told() {
+fn without_progress_what_went_wrong_or_holds_is_still_told() {
     let lines = logged(Style::None);
-    assert_eq!(lines.len(), 2, "{lines:#?}");
-    assert!(
-        lines.iter().all(|line| line.starts_with("WARN ")),
-        "{lines:#?}"
-    );
+    let starts = ["WARN odd", "WARN failed", "INFO on hold", "INFO no more"];
+    assert_eq!(lines.len(), starts.len(), "{lines:#?}");
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "{start}: {lines:#?}");
+    }
 }
 
 #[test]
@@ -154,6 +172,7 @@ fn the_bar_shows_where_the_run_is_and_lines_stay_whole() {
     let started = Event::Started {
         total: 4,
         before: &Tally::default(),
+        doubtful: 0,
     };
     progress.on(&started);
     for _ in 0..2 {

@@ -1,5 +1,6 @@
 //! What progress knows and how it puts it into words; no clock, no terminal.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -32,11 +33,14 @@ pub struct View {
     retries: u64,
     throttles: u64,
     in_flight: u64,
-    held_by: Option<Limit>,
+    /// What holds the job, if anything; nothing before that was told.
+    held_by: Option<Option<Limit>>,
     warnings: u64,
     /// Stalls that are not over, and the last one.
     stalls: u32,
     stall: Option<Stalled>,
+    /// What holds everything, and since when.
+    holds: BTreeMap<Limit, Instant>,
 }
 
 /// Nothing goes on.
@@ -61,7 +65,7 @@ impl View {
     pub fn on(&mut self, event: &Event<'_>, now: Instant) -> Option<String> {
         match event {
             Event::Preparing { rows } => self.rows_prepared = *rows,
-            Event::Started { total, before } => {
+            Event::Started { total, before, .. } => {
                 self.pace.start(*total, before.settled(), now);
                 self.failed = before.failed_total();
                 self.phase = Phase::Running;
@@ -91,13 +95,27 @@ impl View {
             }
             Event::StallBegan { why } => return self.stall_began(why, now),
             Event::StallEnded { lasted } => return self.stall_ended(*lasted),
+            Event::HoldBegan { by, why } => {
+                self.holds.insert(*by, now);
+                let why = human::sanitize(why, 10 * TEXT_CHARS_MAX);
+                return Some(format!("on hold ({}): {why}", by.name()));
+            }
+            Event::HoldEnded { by, lasted } => {
+                self.holds.remove(by);
+                let lasted = human::duration(*lasted);
+                return Some(format!("no more on hold ({}), after {lasted}", by.name()));
+            }
             Event::Heartbeat => return self.still_stalled(now),
-            Event::Pressure(pressure) => self.held_by = pressure.held_by,
-            Event::Finished => {
+            Event::Pressure(pressure) => self.held_by = Some(pressure.held_by),
+            Event::Finished { .. } => {
                 self.phase = Phase::Finished;
                 self.stall = None;
             }
-            Event::Found { .. } | Event::Request { .. } => {}
+            Event::Recorded
+            | Event::Synced
+            | Event::Verified { .. }
+            | Event::Found { .. }
+            | Event::Request { .. } => {}
         }
         None
     }
@@ -173,6 +191,10 @@ impl View {
                 let lasted = human::duration(now.duration_since(stall.since));
                 (format!("waiting for {lasted}"), false)
             }
+            Phase::Running if let Some(since) = self.holds.values().min() => {
+                let lasted = human::duration(now.duration_since(*since));
+                (format!("on hold for {lasted}"), false)
+            }
             Phase::Preparing => return self.preparing_line(),
             Phase::Running => ("running".to_owned(), false),
             Phase::Draining(reason) => (format!("draining ({reason})"), false),
@@ -193,8 +215,11 @@ impl View {
                 line.push_str(&format!(", {} left", human::duration(eta)));
             }
             line.push_str(&format!(", {} in flight", human::count(self.in_flight)));
-            if let (Some(limit), None) = (self.held_by, &self.stall) {
-                line.push_str(&format!(", limited by {}", limit.name()));
+            match self.held_by {
+                _ if self.stall.is_some() => {}
+                Some(Some(limit)) => line.push_str(&format!(", limited by {}", limit.name())),
+                Some(None) => line.push_str(", not limited"),
+                None => {}
             }
         }
         line.push_str(&format!(", {} failed", human::count(self.failed)));
@@ -234,6 +259,7 @@ mod tests {
 
     use super::*;
     use crate::event::{Level, Pressure};
+    use crate::exit::Exit;
     use crate::outcome::{SkipReason, Tally};
 
     fn failed(code: &str, message: &str) -> TaskOutcome {
@@ -258,6 +284,7 @@ mod tests {
         let started = Event::Started {
             total: 10_001,
             before: &before,
+            doubtful: 0,
         };
         view.on(&started, start);
         assert_eq!(
@@ -281,6 +308,7 @@ mod tests {
             Event::Pressure(Pressure {
                 held_by,
                 writes_per_second: 100.0,
+                writes_set: 100.0,
                 in_flight_max: 8,
             })
         };
@@ -296,7 +324,12 @@ mod tests {
         };
         view.on(&draining, now);
         assert!(view.line(now).starts_with("draining (SIGTERM): 1,001 of"));
-        view.on(&Event::Finished, now);
+        view.on(
+            &Event::Finished {
+                exit: Exit::Complete,
+            },
+            now,
+        );
         assert_eq!(
             view.line(now),
             "finished: 1,001 of 10,001 rows (10.0 %), 1 failed"
@@ -339,7 +372,14 @@ mod tests {
         let (mut view, start) = (View::default(), Instant::now());
         let before = Tally::default();
         let (total, before) = (10, &before);
-        view.on(&Event::Started { total, before }, start);
+        view.on(
+            &Event::Started {
+                total,
+                before,
+                doubtful: 0,
+            },
+            start,
+        );
         let began = |why| Event::StallBegan { why };
         let told = view.on(&began("no\nanswer"), start);
         assert_eq!(told.as_deref(), Some("waiting: no\\nanswer"));

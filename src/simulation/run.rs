@@ -13,6 +13,7 @@ use super::wire::By;
 use super::world::World;
 use crate::engine::{self, End, EngineError, Rows};
 use crate::event::Event;
+use crate::exit::Exit;
 use crate::journal::{Replay, StateError};
 use crate::limiter::{Budgets, Limiter};
 use crate::metrics::Metrics;
@@ -100,6 +101,7 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
     emit(Event::Started {
         total: rows.len() as u64,
         before: &before.tally,
+        doubtful: 0,
     });
     let s3 = world.store(By::Runner(runner));
     let facts = scenario.facts();
@@ -156,7 +158,9 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
     // Whoever gives up what is in flight does not wait for the journal to tell it.
     let all_told = matches!(end, Ok(End::Complete | End::Fault(_)));
     let closed = journal.close().await;
-    emit(Event::Finished);
+    emit(Event::Finished {
+        exit: Exit::Complete,
+    });
     let ended = match end {
         Ok(End::Complete) => Ended::Complete,
         Ok(End::Interrupted) if drains => Ended::GaveUp,

@@ -7,7 +7,7 @@ use super::rewrite::target_key;
 use super::{Look, Stop, Task};
 use crate::closure::{self, Evidence};
 use crate::encryption::{CustomerKey, Target};
-use crate::event::Operation;
+use crate::event::{Event, Operation};
 use crate::object::{ObjectHead, ObjectRef};
 use crate::outcome::Failure;
 use crate::s3::{ReadBack, Written};
@@ -108,7 +108,9 @@ impl<'a> Task<'_, 'a> {
         };
         let allowed = &self.ctx.settings.rules.allowed;
         let differences = closure::differences(before, &after, allowed);
-        if differences.is_empty() {
+        let is_same = differences.is_empty();
+        (self.ctx.emit)(Event::Verified { is_same });
+        if is_same {
             return Ok(true);
         }
         Err(Stop::Wrong(Failure {
