@@ -2,24 +2,30 @@
 //!
 //! One request on a connection of its own, over TLS where the address says so. Nothing is tried again: who asks knows when to.
 
+use std::error::Error;
 use std::fmt;
+use std::pin::pin;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::rt::{Read, Write};
 use hyper::{Method, Request, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use thiserror::Error;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tower_service::Service as _;
 
 /// Most time that a request takes, from the connection to the head of its answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// Idle connections that are kept.
-const IDLE_MAX: usize = 1;
+/// Source: Prometheus, "Exposition formats", text format 0.0.4: what a Pushgateway takes. Others don't care.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// An address of the web: `http` or `https`, with a host, and without credentials in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -78,7 +84,7 @@ impl fmt::Debug for Address {
 }
 
 /// Why there is no answer.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The system has no certificates to trust.
     #[error("no certificates to trust: {0}")]
@@ -91,15 +97,15 @@ pub enum HttpError {
     TimedOut,
 }
 
+/// A connection, whatever it goes over.
+trait Stream: Read + Write + Unpin + Send {}
+impl<T: Read + Write + Unpin + Send> Stream for T {}
+
 /// Sends requests to one address.
 pub struct Http {
     address: Address,
-    client: Way,
-}
-
-enum Way {
-    Plain(Client<HttpConnector, Full<Bytes>>),
-    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+    /// For `https`.
+    tls: Option<HttpsConnector<HttpConnector>>,
 }
 
 impl Http {
@@ -108,19 +114,17 @@ impl Http {
     /// # Errors
     /// [`HttpError::NoRoots`], for an `https` address.
     pub fn to(address: &Address) -> Result<Self, HttpError> {
-        let mut client = Client::builder(TokioExecutor::new());
-        client.pool_max_idle_per_host(IDLE_MAX);
-        let client = match address.0.scheme_str() {
+        let tls = match address.0.scheme_str() {
             Some("https") => {
                 let roots = HttpsConnectorBuilder::new().with_native_roots();
                 let connector = roots.map_err(HttpError::NoRoots)?.https_only();
-                Way::Tls(client.build(connector.enable_http1().build()))
+                Some(connector.enable_http1().build())
             }
-            _ => Way::Plain(client.build(HttpConnector::new())),
+            _ => None,
         };
         Ok(Self {
             address: address.clone(),
-            client,
+            tls,
         })
     }
 
@@ -129,7 +133,7 @@ impl Http {
     /// # Errors
     /// There is no answer.
     pub async fn get(&self) -> Result<u16, HttpError> {
-        self.send(Method::GET, None).await
+        self.send(Method::GET, String::new()).await
     }
 
     /// The status of a POST of text.
@@ -137,34 +141,56 @@ impl Http {
     /// # Errors
     /// There is no answer.
     pub async fn post(&self, text: String) -> Result<u16, HttpError> {
-        self.send(Method::POST, Some(text)).await
+        self.send(Method::POST, text).await
     }
 
-    async fn send(&self, method: Method, text: Option<String>) -> Result<u16, HttpError> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(self.address.0.clone())
-            .header("user-agent", concat!("reseal/", env!("CARGO_PKG_VERSION")));
-        if text.is_some() {
-            request = request.header("content-type", "text/plain; version=0.0.4; charset=utf-8");
-        }
-        let request = request
-            .body(Full::from(text.unwrap_or_default()))
-            .map_err(|error| HttpError::NoAnswer(error.to_string()))?;
-        let answer = match &self.client {
-            Way::Plain(client) => client.request(request),
-            Way::Tls(client) => client.request(request),
-        };
-        match timeout(ANSWER_TIME_MAX, answer).await {
-            Ok(Ok(answer)) => Ok(answer.status().as_u16()),
-            Ok(Err(error)) => Err(HttpError::NoAnswer(causes(&error))),
+    async fn send(&self, method: Method, text: String) -> Result<u16, HttpError> {
+        match timeout(ANSWER_TIME_MAX, self.sent(method, text)).await {
+            Ok(Ok(status)) => Ok(status),
+            Ok(Err(error)) => Err(HttpError::NoAnswer(causes(&*error))),
             Err(_) => Err(HttpError::TimedOut),
         }
+    }
+
+    async fn sent(
+        &self,
+        method: Method,
+        text: String,
+    ) -> Result<u16, Box<dyn Error + Send + Sync>> {
+        let uri = &self.address.0;
+        let request = Request::builder()
+            .method(method)
+            .uri(uri.path_and_query().map_or("/", PathAndQuery::as_str))
+            .header(HOST, uri.authority().map_or("", Authority::as_str))
+            .header(USER_AGENT, concat!("reseal/", env!("CARGO_PKG_VERSION")))
+            .header(CONTENT_TYPE, TEXT)
+            .body(Full::<Bytes>::from(text))?;
+        let stream: Box<dyn Stream> = match &self.tls {
+            Some(connector) => Box::new(connector.clone().call(uri.clone()).await?),
+            None => {
+                let host = uri.host().unwrap_or_default();
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                let port = uri.port_u16().unwrap_or(80);
+                Box::new(TokioIo::new(TcpStream::connect((host, port)).await?))
+            }
+        };
+        let (mut sender, connection) = http1::handshake(stream).await?;
+        let mut answer = pin!(sender.send_request(request));
+        let answer = tokio::select! {
+            biased;
+            answer = &mut answer => answer?,
+            // The answer may be there by then.
+            ended = connection => {
+                ended?;
+                answer.await?
+            }
+        };
+        Ok(answer.status().as_u16())
     }
 }
 
 /// An error, and what is behind it.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+fn causes(error: &(dyn Error + 'static)) -> String {
     let mut told = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -159,6 +159,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("thiserror", &["*"]),
     ("time", &["*"]),
     ("tokio", &["*"]),
+    ("tower_service", &["http"]),
     ("tracing", &["*"]),
     ("tracing_subscriber", &["cli"]),
     ("zeroize", &["*"]),
