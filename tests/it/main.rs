@@ -13,6 +13,7 @@ mod exit_codes;
 mod faithless;
 mod faults;
 mod former_report;
+mod iam;
 mod live;
 mod lost_state;
 mod modes;
