@@ -1,6 +1,7 @@
 //! What operators are handed for Kubernetes, held against the API's schema and rules, our exit codes and our command line: the base
 //! and every overlay, as kustomize puts them together.
 
+mod alerts;
 mod args;
 mod job;
 mod kustomize;

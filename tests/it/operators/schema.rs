@@ -49,6 +49,53 @@ pub(super) struct Endpoint {
     pub(super) interval: String,
 }
 
+/// As much of the type as is used here. Source: the same.
+#[derive(Deserialize)]
+struct PrometheusRule {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    #[serde(rename = "metadata")]
+    _metadata: ObjectMeta,
+    #[serde(rename = "spec")]
+    _spec: PrometheusRuleSpec,
+}
+
+#[derive(Deserialize)]
+struct PrometheusRuleSpec {
+    #[serde(rename = "groups")]
+    _groups: Vec<RuleGroup>,
+}
+
+#[derive(Deserialize)]
+struct RuleGroup {
+    #[serde(rename = "name")]
+    _name: String,
+    #[serde(rename = "interval")]
+    _interval: Option<String>,
+    #[serde(rename = "rules")]
+    _rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    #[serde(rename = "alert")]
+    _alert: Option<String>,
+    #[serde(rename = "record")]
+    _record: Option<String>,
+    #[serde(rename = "expr")]
+    _expr: String,
+    #[serde(rename = "for")]
+    _for: Option<String>,
+    #[serde(rename = "keep_firing_for")]
+    _keep_firing_for: Option<String>,
+    #[serde(rename = "labels", default)]
+    _labels: std::collections::BTreeMap<String, String>,
+    #[serde(rename = "annotations", default)]
+    _annotations: std::collections::BTreeMap<String, String>,
+}
+
 fn check(resource: &Value) -> Result<(), String> {
     let (api, kind) = (resource["apiVersion"].as_str(), resource["kind"].as_str());
     let resource = resource.clone();
@@ -59,6 +106,9 @@ fn check(resource: &Value) -> Result<(), String> {
         ("v1", "PersistentVolumeClaim") => strict::<PersistentVolumeClaim>(resource).map(drop),
         ("networking.k8s.io/v1", "NetworkPolicy") => strict::<NetworkPolicy>(resource).map(drop),
         ("monitoring.coreos.com/v1", "PodMonitor") => strict::<PodMonitor>(resource).map(drop),
+        ("monitoring.coreos.com/v1", "PrometheusRule") => {
+            strict::<PrometheusRule>(resource).map(drop)
+        }
         other => Err(format!("this test does not know {other:?}")),
     }
 }
@@ -105,6 +155,12 @@ fn the_schema_check_can_fail() {
             "NetworkPolicy",
             "ipBlock",
             "ipblock",
+        ),
+        (
+            "manifests/overlays/monitoring",
+            "PrometheusRule",
+            "annotations",
+            "anotations",
         ),
         (
             "manifests/overlays/monitoring",
