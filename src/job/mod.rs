@@ -40,7 +40,7 @@ pub use spec::{JobFile, JobSpec, ShardFile};
 use crate::bucket::BucketFacts;
 use crate::config::JobConfig;
 use crate::control::{self, Socket};
-use crate::encryption::Target;
+use crate::encryption::{Mode, Target};
 use crate::engine::{self, Crossed, End, EngineError};
 use crate::error::Error;
 use crate::event::{Event, Level};
@@ -48,6 +48,7 @@ use crate::exit::Exit;
 use crate::human;
 use crate::journal::{Record, Replay, ShardState, StateError, Writer};
 use crate::limiter::Limiter;
+use crate::manifest::Listed;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::report::Scope;
@@ -147,6 +148,7 @@ impl Run<'_> {
     ) -> Result<Done, Error> {
         let (run, config, emit) = (self, self.config, self.emit);
         let Opened { home, state, job } = pulse.during(run.open(shutdown)).await?;
+        listeners.borrow().tell_listed(&job.prepared.listed());
         let path = match &config.control_socket {
             Some(path) => Some(path.clone()),
             None => home
@@ -585,6 +587,14 @@ struct Listeners {
 }
 
 impl Listeners {
+    /// What the manifest lists, which no event tells: it is known once, and only the metrics want it.
+    fn tell_listed(&self, listed: &Listed) {
+        for mode in Mode::ALL {
+            self.metrics.lists(Some(mode), listed.of(mode));
+        }
+        self.metrics.lists(None, listed.unknown);
+    }
+
     fn on(&mut self, event: &Event<'_>) {
         self.progress.on(event);
         self.metrics.on(event);

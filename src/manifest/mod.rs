@@ -45,7 +45,7 @@ pub use decode::{decode_key, encode_key};
 pub use error::{FAULTS_SHOWN_MAX, Fault, Faults, ManifestError, Problem};
 pub use hash::Fingerprint;
 pub use inventory::{DataFile, Inventory, JSON_BYTES_MAX};
-pub use prepare::{Origin, PartFacts, Preparation, Prepared, Progress};
+pub use prepare::{Listed, Origin, PartFacts, Preparation, Prepared, Progress};
 pub use read::{RowReader, verify_part};
 pub use report::{CompletionReport, ResultFile};
 pub use schema::{Schema, VERSION_ID_BYTES_MAX};

@@ -24,6 +24,8 @@ use super::hash::{Fingerprint, Hashing, each_chunk, hex};
 use super::inventory::DataFile;
 use super::schema::Schema;
 use super::text;
+use crate::encryption::Mode;
+use crate::object::Known;
 use crate::shard::Shard;
 
 /// Rows between two calls of the progress function.
@@ -70,6 +72,9 @@ pub struct PartFacts {
     pub rows: u64,
     /// The shard's rows among them.
     pub own_rows: u64,
+    /// Those by the encryption that the manifest lists.
+    #[serde(default)]
+    pub listed: Listed,
     /// Its size in bytes, as it is stored.
     pub bytes: u64,
     /// SHA-256 of it as it is stored, in hexadecimal.
@@ -80,7 +85,42 @@ pub struct PartFacts {
     pub fingerprint: Option<Fingerprint>,
 }
 
+/// Rows by the encryption that a manifest lists of their objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// In the order of [`Mode::ALL`].
+    modes: [u64; Mode::ALL.len()],
+    /// Rows of which it does not tell.
+    pub unknown: u64,
+}
+
+impl Listed {
+    fn add(&mut self, mode: Option<Mode>) {
+        match mode {
+            Some(mode) => self.modes[mode as usize] += 1,
+            None => self.unknown += 1,
+        }
+    }
+
+    /// Rows under that mode.
+    pub fn of(&self, mode: Mode) -> u64 {
+        self.modes[mode as usize]
+    }
+}
+
 impl Prepared {
+    /// The shard's rows of all parts by the encryption that the manifest lists.
+    pub fn listed(&self) -> Listed {
+        let mut sum = Listed::default();
+        for part in &self.parts {
+            for (sum, rows) in sum.modes.iter_mut().zip(part.listed.modes) {
+                *sum += rows;
+            }
+            sum.unknown += part.listed.unknown;
+        }
+        sum
+    }
+
     /// The shard's rows of all parts. They are numbered among themselves, from 0 on.
     pub fn own_rows(&self) -> u64 {
         self.first_row(self.parts.len())
@@ -269,6 +309,7 @@ impl Preparation {
             name: name.to_owned(),
             rows: 0,
             own_rows: 0,
+            listed: Listed::default(),
             bytes,
             sha256: hex(&sha256.finalize()),
             md5: expected.md5.clone(),
@@ -279,7 +320,8 @@ impl Preparation {
             None => {
                 file.rewind().map_err(io)?;
                 let text = text::text(file).map_err(io)?;
-                (facts.rows, facts.own_rows) = self.read_rows(name, text, progress)?;
+                (facts.rows, facts.own_rows, facts.listed) =
+                    self.read_rows(name, text, progress)?;
             }
         }
         Ok(facts)
@@ -295,12 +337,13 @@ impl Preparation {
         let io = |error| ManifestError::io(name, error);
         let mut hashing = Hashing::new(file);
         let text = text::text(&mut hashing).map_err(io)?;
-        let (rows, own_rows) = self.read_rows(name, text, progress)?;
+        let (rows, own_rows, listed) = self.read_rows(name, text, progress)?;
         let (bytes, sha256) = hashing.finish();
         Ok(PartFacts {
             name: name.to_owned(),
             rows,
             own_rows,
+            listed,
             bytes,
             sha256,
             md5: None,
@@ -308,22 +351,26 @@ impl Preparation {
         })
     }
 
-    /// Reads a part's rows, keeps its faults, and tells how many rows are sound, and how many of them are the shard's.
+    /// Reads a part's rows, keeps its faults, and tells how many rows are sound, how many of them are the shard's, and under what
+    /// encryption those are listed.
     fn read_rows<R: BufRead>(
         &mut self,
         name: &str,
         text: R,
         progress: Progress<'_>,
-    ) -> Result<(u64, u64), ManifestError> {
+    ) -> Result<(u64, u64, Listed), ManifestError> {
         let mut records = Records::new(text);
-        let (mut rows, mut own_rows) = (0, 0);
+        let (mut rows, mut own_rows, mut listed) = (0, 0, Listed::default());
         for turn in 1_u64.. {
             let problem = match records.advance() {
                 Ok(false) => break,
                 Ok(true) => match self.check_row(&records, name) {
-                    Ok(is_own) => {
+                    Ok(own) => {
                         rows += 1;
-                        own_rows += u64::from(is_own);
+                        if let Some(known) = own {
+                            own_rows += 1;
+                            listed.add(known.encryption);
+                        }
                         None
                     }
                     Err(problem) => Some(problem),
@@ -345,11 +392,16 @@ impl Preparation {
         if progress(self.rows + rows).is_break() {
             return Err(ManifestError::Stopped);
         }
-        Ok((rows, own_rows))
+        Ok((rows, own_rows, listed))
     }
 
-    /// Whether a record, which must be a sound row, is one of the shard's; the first of a CSV says what all are like.
-    fn check_row<R: BufRead>(&mut self, record: &Records<R>, name: &str) -> Result<bool, Problem> {
+    /// What a record, which must be a sound row, tells of its object, where it is one of the shard's; the first of a CSV says what all
+    /// are like.
+    fn check_row<R: BufRead>(
+        &mut self,
+        record: &Records<R>,
+        name: &str,
+    ) -> Result<Option<Known>, Problem> {
         let schema = match self.schema.take().or_else(|| Schema::of_csv(record.len())) {
             Some(schema) => &*self.schema.insert(schema),
             None => {
@@ -380,11 +432,14 @@ impl Preparation {
         }
         let bucket = self.bucket.as_deref().unwrap_or_default();
         let entry = schema.entry(record, bucket, 0);
-        let is_own = entry.map(|entry| self.shard.owns(entry.key));
+        let own = entry.map(|entry| {
+            let is_own = self.shard.owns(entry.key);
+            is_own.then_some(entry.known)
+        });
         if header_found {
             self.fault(name, Some(1), Problem::HeaderRow);
         }
-        is_own
+        own
     }
 
     fn fault(&mut self, name: &str, line: Option<u64>, problem: Problem) {

@@ -262,6 +262,24 @@ fn an_empty_version_id_is_null_only_where_all_versions_are_listed() {
 }
 
 #[test]
+fn rows_are_counted_by_the_encryption_that_is_listed() {
+    let folder = Folder::new();
+    let rows: [&[u8]; 2] = [
+        b"src,a,SSE-S3\nsrc,b,NOT-SSE\nsrc,c,sse-s3\n",
+        b"src,d,SSE-C\nsrc,e,\nsrc,f,a mode of tomorrow\n",
+    ];
+    let path = folder.inventory("Bucket, Key, EncryptionStatus", &rows);
+    let listed = prepare(&path).expect("sound").listed();
+    let of = Mode::ALL.map(|mode| listed.of(mode));
+    let expected = Mode::ALL.map(|mode| match mode {
+        Mode::SseS3 => 2,
+        Mode::NotSse | Mode::SseC => 1,
+        Mode::SseKms | Mode::DsseKms => 0,
+    });
+    assert_eq!((of, listed.unknown), (expected, 2));
+}
+
+#[test]
 fn words_of_a_header_may_be_a_bucket_and_a_key() {
     let folder = Folder::new();
     let keys = |text: &[u8]| -> Vec<String> {

@@ -163,6 +163,12 @@ impl Metrics {
         }
     }
 
+    /// So many rows of the manifest are listed under that mode.
+    pub fn lists(&self, mode: Option<Mode>, rows: u64) {
+        let mode = mode.map_or(table::UNKNOWN, Mode::inventory_name);
+        self.gauge(&table::ROWS_LISTED, &[mode]).set(rows as f64);
+    }
+
     /// The run ends by itself at this time, in seconds since 1970.
     pub fn ends_at(&self, unix_seconds: f64) {
         self.gauge(&table::DEADLINE, &[]).set(unix_seconds);

@@ -147,6 +147,13 @@ const STATE: Label = Label {
     name: "state",
     values: || RunState::ALL.map(RunState::name).to_vec(),
 };
+const LISTED: Label = Label {
+    name: "mode",
+    values: || {
+        let modes = Mode::ALL.map(Mode::inventory_name);
+        modes.into_iter().chain([UNKNOWN]).collect()
+    },
+};
 const RESULT: Label = Label {
     name: "result",
     values: || vec![PASSED, MISMATCHED],
@@ -163,6 +170,8 @@ pub const SKIPPED: &str = "skipped";
 /// Value of `outcome` for rows that were not rewritten.
 pub const FAILED: &str = "failed";
 
+/// Value of `mode` for rows of which the manifest does not tell.
+pub const UNKNOWN: &str = "unknown";
 /// Value of `result` for objects that are what they were.
 pub const PASSED: &str = "passed";
 /// Value of `result` for objects that are not.
@@ -405,6 +414,13 @@ pub const ROWS: Metric = Metric::gauge(
     &[],
     "Rows of the manifest; 0 until it is validated.",
 );
+/// Rows by what the manifest lists.
+pub const ROWS_LISTED: Metric = Metric::gauge(
+    "reseal_rows_listed",
+    Unit::Count,
+    &[LISTED],
+    "Rows of the manifest by the encryption that it lists of their objects; an inventory tells it, a list of keys does not.",
+);
 /// Rows settled in the whole job.
 pub const ROWS_SETTLED: Metric = Metric::gauge(
     "reseal_rows_settled",
@@ -463,7 +479,7 @@ pub const BUILD_INFO: Metric = Metric::gauge(
 );
 
 /// Every metric, in the order of the documents.
-pub const TABLE: [&Metric; 33] = [
+pub const TABLE: [&Metric; 34] = [
     &RUN_STATE,
     &STALLED,
     &LIMITED_BY,
@@ -471,6 +487,7 @@ pub const TABLE: [&Metric; 33] = [
     &WRITE_RATE_SET,
     &IN_FLIGHT_LIMIT,
     &ROWS,
+    &ROWS_LISTED,
     &ROWS_SETTLED,
     &ROWS_REMAINING,
     &PROGRESS,
