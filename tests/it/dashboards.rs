@@ -1,19 +1,47 @@
-//! Dashboards, held against the table of metrics: what a panel asks for is exported, what is exported is shown.
+//! The dashboard, held against the table of metrics: what a panel asks for is exported, what is exported is shown. Against a
+//! real Prometheus it is held in `prometheus.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use reseal::metrics::table::{Metric, TABLE};
+use reseal::metrics::table::Metric;
 use serde_json::Value;
 
-/// Exported and on no dashboard, each with its reason.
-const NOT_SHOWN: [(&str, &str); 1] = [(
-    "reseal_tasks_succeeded_total",
-    "there is one method: the same curve as reseal_tasks_total{outcome=\"succeeded\"}",
-)];
+use crate::support::promql::{
+    assert_is_balanced, assert_is_exported, listed, metric_of, metrics, series,
+};
 
-/// Labels that a scrape in Kubernetes adds.
-const SCRAPE_LABELS: [&str; 3] = ["namespace", "job", "pod"];
+/// Labels that a scrape adds, or a push.
+const SCRAPE_LABELS: [&str; 5] = ["namespace", "job", "pod", "instance", "shard"];
+
+/// What a query of scraped metrics is about; more conditions may follow.
+const SELECTION: &str = r#"{namespace=~"$namespace",job=~"$job",pod=~"$pod""#;
+
+/// What an operator sees without scrolling must tell: how far, how long, whether in time, how fast, what holds it back, what
+/// failed, and that it is kept.
+const AT_A_GLANCE: [&str; 8] = [
+    "reseal_progress_ratio",
+    "reseal_eta_seconds",
+    "reseal_deadline_timestamp_seconds",
+    "reseal_tasks_total",
+    "reseal_rewritten_bytes_total",
+    "reseal_limited_by",
+    "reseal_rows_settled",
+    "reseal_journal_last_write_timestamp_seconds",
+];
+
+/// Rows of the grid that a screen has.
+const SCREEN_ROWS: u64 = 20;
+
+const PANELS: [&str; 7] = [
+    "row",
+    "stat",
+    "gauge",
+    "bargauge",
+    "timeseries",
+    "state-timeline",
+    "table",
+];
 
 fn dashboard() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards/reseal.json");
@@ -40,124 +68,68 @@ fn targets(dashboard: &Value) -> Vec<(&str, &Value)> {
         .collect()
 }
 
-/// The words of an expression that begin with that prefix.
-fn words<'a>(expr: &'a str, prefix: &str) -> BTreeSet<&'a str> {
-    expr.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .filter(|word| word.starts_with(prefix))
-        .collect()
-}
-
-fn metric_of(series: &str) -> Option<&'static Metric> {
-    TABLE
-        .into_iter()
-        .find(|metric| metric.series_names().iter().any(|name| name == series))
-}
-
-/// The labels that the expression groups by.
-fn grouped_by(expr: &str) -> BTreeSet<&str> {
-    expr.split("by (")
-        .skip(1)
-        .filter_map(|rest| rest.split(')').next())
-        .flat_map(|labels| labels.split(',').map(str::trim))
-        .collect()
-}
-
-/// The label names of the expression's matchers.
-fn matched(expr: &str) -> BTreeSet<&str> {
-    expr.split('{')
-        .skip(1)
-        .filter_map(|rest| rest.split('}').next())
-        .flat_map(|matchers| matchers.split(','))
-        .filter_map(|matcher| matcher.split(['=', '!']).next())
-        .collect()
+fn names<'a>(metrics: impl IntoIterator<Item = &'a Metric>) -> BTreeSet<&'a str> {
+    metrics.into_iter().map(|metric| metric.name).collect()
 }
 
 #[test]
 fn every_metric_on_a_dashboard_is_exported_with_its_labels() {
     let dashboard = dashboard();
-    let mut exprs: Vec<(&str, &str, &str)> = targets(&dashboard)
-        .into_iter()
-        .map(|(title, target)| (title, text(target, "expr"), text(target, "legendFormat")))
-        .collect();
-    for variable in list(&dashboard["templating"], "list") {
-        exprs.push((
-            text(variable, "name"),
-            text(&variable["query"], "query"),
-            "",
-        ));
-    }
-    for (title, expr, legend) in exprs {
-        let mut labels = BTreeSet::from(SCRAPE_LABELS);
-        for series in words(expr, "reseal_") {
-            let metric =
-                metric_of(series).unwrap_or_else(|| panic!("{title}: {series} is not exported"));
-            labels.extend(metric.labels.iter().map(|label| label.name));
-            if series.ends_with("_bucket") {
-                labels.insert("le");
-            }
-        }
-        for label in grouped_by(expr).iter().chain(&matched(expr)) {
-            assert!(labels.contains(label), "{title}: no label {label}: {expr}");
-        }
-        for name in legend
-            .split("{{")
-            .skip(1)
-            .filter_map(|rest| rest.split("}}").next())
-        {
+    for (title, target) in targets(&dashboard) {
+        let (expr, legend) = (text(target, "expr"), text(target, "legendFormat"));
+        assert_is_balanced(title, expr);
+        assert_is_exported(title, expr, &SCRAPE_LABELS);
+        let in_legend = legend.split("{{").skip(1);
+        for name in in_legend.filter_map(|rest| rest.split("}}").next()) {
             assert!(
-                grouped_by(expr).contains(name),
+                listed(expr, &["by ("]).contains(name),
                 "{title}: {legend} is not grouped by {name}"
             );
         }
     }
+    for variable in list(&dashboard["templating"], "list") {
+        let query = text(&variable["query"], "query");
+        assert_is_exported(text(variable, "name"), query, &SCRAPE_LABELS);
+    }
 }
 
 #[test]
-fn every_exported_metric_is_shown_or_has_a_reason_not_to_be() {
+fn every_exported_metric_is_shown() {
     let dashboard = dashboard();
-    let shown: BTreeSet<&str> = targets(&dashboard)
+    let shown = targets(&dashboard)
         .into_iter()
-        .flat_map(|(_, target)| words(text(target, "expr"), "reseal_"))
-        .filter_map(metric_of)
-        .map(|metric| metric.name)
+        .flat_map(|(_, target)| series(text(target, "expr")))
+        .filter_map(metric_of);
+    assert_eq!(names(shown), names(metrics()));
+}
+
+#[test]
+fn a_glance_tells_how_far_how_fast_what_holds_it_what_failed_and_whether_in_time() {
+    let dashboard = dashboard();
+    let panels = list(&dashboard, "panels").iter().filter(|panel| {
+        let place = |name: &str| panel["gridPos"][name].as_u64().expect("a number");
+        place("y") + place("h") <= SCREEN_ROWS
+    });
+    let seen: BTreeSet<_> = panels
+        .flat_map(|panel| list(panel, "targets"))
+        .flat_map(|target| series(text(target, "expr")))
         .collect();
-    let hidden = BTreeSet::from(NOT_SHOWN.map(|(name, _)| name));
-    let all: BTreeSet<&str> = TABLE.iter().map(|metric| metric.name).collect();
-    assert_eq!(shown.intersection(&hidden).count(), 0, "shown after all");
-    assert_eq!(shown.union(&hidden).copied().collect::<BTreeSet<_>>(), all);
+    for name in AT_A_GLANCE {
+        assert!(seen.contains(name), "{name} is too far down");
+    }
 }
 
 #[test]
 fn counters_are_rated_and_every_query_keeps_to_the_selection() {
     let dashboard = dashboard();
-    let variables: BTreeSet<&str> = list(&dashboard["templating"], "list")
-        .iter()
-        .map(|variable| text(variable, "name"))
-        .collect();
-    assert_eq!(
-        variables,
-        BTreeSet::from(["datasource", "namespace", "job", "pod"])
-    );
     for (title, target) in targets(&dashboard) {
         let expr = text(target, "expr");
-        assert_eq!(
-            text(&target["datasource"], "uid"),
-            "${datasource}",
-            "{title}"
-        );
-        let series = expr.matches("reseal_").count();
-        let selected = expr
-            .matches(r#"{namespace=~"$namespace",job=~"$job",pod=~"$pod"}"#)
-            .count();
-        assert!(series > 0 && series == selected, "{title}: {expr}");
-        assert_eq!(
-            expr.matches('(').count(),
-            expr.matches(')').count(),
-            "{title}: {expr}"
-        );
+        // What was pushed is of processes that are gone.
+        let named = expr.matches("reseal_").count() - expr.matches("reseal_last_run_").count();
+        assert_eq!(expr.matches(SELECTION).count(), named, "{title}: {expr}");
         let is_rated = expr.contains("rate(") || expr.contains("increase(");
         let is_instant = target["instant"] == true;
-        let has_counter = words(expr, "reseal_")
+        let has_counter = series(expr)
             .iter()
             .any(|name| name.ends_with("_total") || name.ends_with("_bucket"));
         assert!(
@@ -168,6 +140,84 @@ fn counters_are_rated_and_every_query_keeps_to_the_selection() {
             !is_rated || expr.contains("[$__rate_interval]"),
             "{title}: {expr}"
         );
+    }
+}
+
+#[test]
+fn every_variable_is_used_and_every_one_that_is_used_is_there() {
+    let dashboard = dashboard();
+    let variables = list(&dashboard["templating"], "list");
+    let declared: BTreeSet<_> = variables.iter().map(|known| text(known, "name")).collect();
+    let mut used = BTreeSet::from(["datasource"]);
+    for (_, target) in targets(&dashboard) {
+        let parts = text(target, "expr").split('$').skip(1);
+        used.extend(parts.map(|part| {
+            let end = part.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            &part[..end.unwrap_or(part.len())]
+        }));
+    }
+    used.remove("__rate_interval");
+    assert_eq!(declared, used);
+    for variable in variables {
+        let name = text(variable, "name");
+        match text(variable, "type") {
+            "datasource" => assert_eq!(text(variable, "query"), "prometheus"),
+            "query" => assert_eq!(variable["definition"], variable["query"]["query"], "{name}"),
+            // What is typed there is multiplied with.
+            "textbox" => {
+                let value = text(variable, "query");
+                assert!(value.parse::<f64>().is_ok(), "{name}: {value}");
+                assert_eq!(variable["current"]["value"], value, "{name}");
+            }
+            other => panic!("{name}: a variable of type {other}"),
+        }
+    }
+}
+
+#[test]
+fn panels_are_whole() {
+    let dashboard = dashboard();
+    let mut titles = BTreeSet::new();
+    for panel in list(&dashboard, "panels") {
+        let (title, kind) = (text(panel, "title"), text(panel, "type"));
+        assert!(PANELS.contains(&kind), "{title}: {kind}");
+        assert!(titles.insert(title), "two panels are called {title:?}");
+        if kind == "row" {
+            continue;
+        }
+        let mut legends = BTreeMap::new();
+        for target in list(panel, "targets") {
+            let (letter, legend) = (text(target, "refId"), text(target, "legendFormat"));
+            for of in [panel, target] {
+                assert_eq!(text(&of["datasource"], "uid"), "${datasource}", "{title}");
+            }
+            assert!(
+                legends.insert(letter, legend).is_none(),
+                "{title}: {letter}"
+            );
+            assert_eq!(kind == "table", legend.is_empty(), "{title}: {letter}");
+            let is_instant = target["instant"] == true;
+            assert_eq!(target["range"] == true, !is_instant, "{title}: {letter}");
+        }
+        let defaults = &panel["fieldConfig"]["defaults"];
+        assert!(!text(defaults, "unit").is_empty(), "{title}: no unit");
+        // What is made to look different is there.
+        for change in list(&panel["fieldConfig"], "overrides") {
+            let name = text(&change["matcher"], "options");
+            let renamed = &list(panel, "transformations").last().map(|organize| {
+                let names = organize["options"]["renameByName"].as_object();
+                names
+                    .into_iter()
+                    .flat_map(|names| names.values())
+                    .any(|known| known == name)
+            });
+            let is_fixed = legends.values().any(|legend| *legend == name);
+            let is_open = legends.values().any(|legend| legend.contains("{{"));
+            assert!(
+                is_fixed || is_open || *renamed == Some(true),
+                "{title}: nothing is called {name:?}"
+            );
+        }
     }
 }
 
