@@ -1,5 +1,6 @@
 //! Everything that is tested through the library's front or over files of the repository, as one binary.
 
+mod alerts;
 mod answers;
 mod archived;
 mod bad_input;
