@@ -24,6 +24,7 @@ mod operators;
 mod pinned;
 mod preflight;
 mod probe;
+mod prometheus;
 mod readme;
 mod requests;
 mod requests_each;

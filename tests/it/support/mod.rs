@@ -7,6 +7,7 @@ pub mod direct;
 pub mod faults;
 pub mod moto;
 pub mod objects;
+pub mod prometheus;
 pub mod promql;
 pub mod versioned;
 
