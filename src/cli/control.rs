@@ -49,12 +49,15 @@ pub struct ControlArgs {
 pub(super) fn control(args: &ControlArgs, out: &mut dyn Write) -> Result<Exit, Error> {
     let sockets = args.sockets()?;
     block_on(async {
+        let mut told = Ok(Exit::Complete);
         for socket in &sockets {
-            let answer = control::ask(socket, args.command).await;
-            let answer = answer.map_err(|error| not_told(&error))?;
-            write_out(out, &shown(&answer, args.output))?;
+            match control::ask(socket, args.command).await {
+                Ok(answer) => write_out(out, &shown(&answer, args.output))?,
+                // One that was killed keeps nobody from the others.
+                Err(error) => told = Err(not_told(&error)),
+            }
         }
-        Ok(Exit::Complete)
+        told
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -106,6 +107,29 @@ async fn a_run_is_paused_slowed_and_continued() {
         "pause",
     ]);
     over.expect(2).says(&["no run listens there", "hint: "]);
+}
+
+#[tokio::test]
+async fn a_shard_that_was_killed_keeps_nobody_from_the_others() {
+    let (_store, job) = job(20).await;
+    let file = job.write("busy", "");
+    let job = job
+        .arg("--throttle-file", &file)
+        .args("--shards 2 --shard 1");
+    let child = job.command().spawn().expect("it starts");
+    let state = job.state();
+    until("it to listen", || {
+        state.join("shard-1/control.sock").exists()
+    });
+    let dead = state.join("shard-0");
+    std::fs::create_dir_all(&dead).expect("a folder");
+    drop(UnixListener::bind(dead.join("control.sock")).expect("a socket"));
+    let state = state.to_str().expect("UTF-8");
+    let told = reseal(&["control", "--state", state, "status"]);
+    let told = told.expect(1).says(&["nobody listens", "hint: "]);
+    assert!(told.stdout.starts_with("shard 1: 0 of "), "{}", told.stdout);
+    std::fs::remove_file(&file).expect("it was there");
+    finish(child).expect(0);
 }
 
 #[test]
