@@ -130,11 +130,13 @@ pub async fn run(
     };
     let mut pulse = Pulse::new(&emit, stall.watch(), &limiter, &pressure);
     let work = run.to_the_end(&mut pulse, &listeners, listening, &mut shutdown);
-    tokio::select! {
+    let done = tokio::select! {
         biased;
         done = work => done,
         () = live.watch(&throttle, socket) => unreachable!("it looks for ever"),
-    }
+    };
+    run.tell_the_end(&done, &listeners, &mut shutdown).await;
+    done
 }
 
 impl Run<'_> {
@@ -209,27 +211,43 @@ impl Run<'_> {
                 .collector
                 .summary(&job.job_id, config.target.name(), exit, report)
         };
-        if let Some(gateway) = &config.pushgateway {
-            let text = listeners
-                .borrow()
-                .metrics
-                .last_run(exit, summary.elapsed_seconds);
-            if let Err(why) = push::last_run(gateway, config.shard, text).await {
-                let message = format!("the summary of the run was not pushed to {gateway}: {why}");
-                emit(Event::Warning { message: &message });
-            }
-        }
-        if config.metrics_listen.is_some() && exit != Exit::Interrupted {
-            tokio::select! {
-                () = tokio::time::sleep(config.metrics_linger) => {}
-                _ = shutdown::asked(shutdown) => {}
-            }
-        }
         Ok(Done {
             exit,
             summary,
             error,
         })
+    }
+
+    /// Tells Prometheus how the run has ended: what is scraped shows it for a while, and what is pushed for good.
+    async fn tell_the_end(
+        &self,
+        done: &Result<Done, Error>,
+        listeners: &RefCell<Listeners>,
+        shutdown: &mut Shutdown,
+    ) {
+        let exit = match done {
+            Ok(done) => done.exit,
+            Err(error) => {
+                // There is no summary to tell the others.
+                let exit = error.exit;
+                let finished = Event::Finished { exit };
+                listeners.borrow_mut().metrics.on(&finished);
+                exit
+            }
+        };
+        if let Some(gateway) = &self.config.pushgateway {
+            let text = listeners.borrow().metrics.last_run(exit);
+            if let Err(why) = push::last_run(gateway, self.config.shard, text).await {
+                let message = format!("the summary of the run was not pushed to {gateway}: {why}");
+                (self.emit)(Event::Warning { message: &message });
+            }
+        }
+        if self.config.metrics_listen.is_some() && exit != Exit::Interrupted {
+            tokio::select! {
+                () = tokio::time::sleep(self.config.metrics_linger) => {}
+                _ = shutdown::asked(shutdown) => {}
+            }
+        }
     }
 }
 

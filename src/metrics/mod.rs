@@ -35,6 +35,7 @@ const CODE_CHARS_MAX: usize = 64;
 /// The metrics of one run.
 pub struct Metrics {
     handle: PrometheusHandle,
+    begun: Instant,
     counters: Family<Counter>,
     gauges: Family<Gauge>,
     failures: Failures,
@@ -69,6 +70,7 @@ impl Metrics {
         });
         let metrics = Self {
             handle: recorder.handle(),
+            begun: Instant::now(),
             hot: Hot::of(&counters, &gauges, &histograms),
             counters,
             gauges,
@@ -174,13 +176,13 @@ impl Metrics {
         self.gauge(&table::DEADLINE, &[]).set(unix_seconds);
     }
 
-    /// The summary of a run that ended so, after so many seconds, in Prometheus' text format.
-    pub fn last_run(&self, exit: Exit, seconds: f64) -> String {
+    /// The summary of a run that has ended so, in Prometheus' text format.
+    pub fn last_run(&self, exit: Exit) -> String {
         let rows = self.settled_rows;
         LastRun {
             exit,
             end: unix_seconds(),
-            seconds,
+            seconds: self.begun.elapsed().as_secs_f64(),
             rows,
         }
         .render()

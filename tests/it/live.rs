@@ -285,8 +285,8 @@ async fn while_another_is_not_well_nothing_is_sent() {
 async fn the_summary_is_pushed_once_and_a_gateway_that_is_down_spoils_nothing() {
     let (_store, job) = job(5).await;
     let web = Web::start(202);
-    let pushing = job.args("--pushgateway").args(&web.url(""));
-    pushing.run().expect(0);
+    let job = job.args("--pushgateway").args(&web.url(""));
+    job.run().expect(0);
     let pushed = web
         .heard
         .lock()
@@ -307,10 +307,15 @@ async fn the_summary_is_pushed_once_and_a_gateway_that_is_down_spoils_nothing() 
         "once"
     );
     web.status.store(500, Ordering::SeqCst);
-    pushing
-        .run()
+    job.run()
         .expect(0)
         .says(&["was not pushed", "it answers 500"]);
+    // An end without a summary is told, too.
+    job.write_manifest("bucket,object/0\n");
+    job.run().expect(5);
+    let heard = web.heard.lock().expect("unpoisoned");
+    let pushed = heard.try_iter().last().expect("it was pushed");
+    assert!(pushed.contains("reseal_last_run_exit_code 5\n"), "{pushed}");
 }
 
 #[tokio::test]
