@@ -34,6 +34,12 @@ const LEARNS_DIVISOR: f64 = 8.0;
 const ANSWERS_MIN: u32 = 20;
 const REFUSALS_MIN: u32 = 3;
 const DECIDE_AFTER: Duration = Duration::from_secs(2);
+/// A store that refuses nothing for so long, and for a round trip, has had enough.
+const SATURATED_GAP: Duration = Duration::from_millis(50);
+/// And one that has refused less than this part of what it took had hardly too much.
+const SATURATED_FROM: f64 = 0.15;
+/// What is taken lately is the average of so much time.
+const ACCEPTED_OVER: Duration = Duration::from_millis(100);
 /// So many answers make a measure and no guess.
 const SURELY: u32 = 60;
 /// Answers are counted together for so long, and until there are enough.
@@ -45,6 +51,10 @@ const MOST: f64 = 0.5;
 const BELOW: f64 = 0.96;
 /// How far above the last capacity the rate is so many seconds after it has come back there: this, times their cube.
 const STEEPNESS: f64 = 0.02;
+/// How many times as fast it is, at most, for so long after the first guess: as often as a round trip is in this time.
+const HASTE_MAX: f64 = 4.0;
+const HASTE_WITHIN: Duration = Duration::from_millis(80);
+const HASTY_FOR: Duration = Duration::from_secs(3);
 /// From how far above it on the capacity has plainly risen, and how fast the rate doubles then.
 const PLAINLY_ABOVE: f64 = 0.5;
 const DOUBLE_LATER_IN: Duration = Duration::from_secs(1);
@@ -103,8 +113,9 @@ pub(super) struct Adaptive {
     alone_until: Duration,
     /// The longest that it has asked for since the last decision.
     alone_asked: Option<Duration>,
-    /// Answers since the last decision to what was sent before it.
-    late: Late,
+    /// Until then the rate grows faster than usual: a capacity that was found in a hurry is a rough guess.
+    hasty_until: Duration,
+    saturated: Saturated,
     usual: Usual,
 }
 
@@ -148,7 +159,8 @@ impl Adaptive {
             objected: None,
             alone_until: Duration::ZERO,
             alone_asked: None,
-            late: Late::default(),
+            hasty_until: Duration::ZERO,
+            saturated: Saturated::default(),
             usual: Usual::default(),
         }
     }
@@ -223,13 +235,14 @@ impl Adaptive {
                 self.alone_asked = self.alone_asked.max(alone);
             }
         }
-        if sent < self.decided {
-            self.late.add(answer);
-            return;
+        let gap = SATURATED_GAP.max(self.round_trip);
+        if let Some((began, of, per_second)) = self.saturated.hear(answer, gap, now)
+            && began <= self.decided
+        {
+            self.is_known(per_second, of >= SURELY, now);
         }
-        let late = std::mem::take(&mut self.late);
-        if let Some(taken) = late.per_second(now.saturating_sub(self.decided)) {
-            self.is_known(taken, late.taken >= SURELY, now);
+        if sent < self.decided {
+            return;
         }
         match answer {
             Answer::Taken => self.taken += 1,
@@ -262,13 +275,20 @@ impl Adaptive {
     /// answers, the higher of two guesses is the better one: too high is found out soon.
     fn is_known(&mut self, taken: f64, is_sure: bool, now: Duration) {
         match &mut self.phase {
-            Phase::Around { capacity, since } if is_sure || taken > *capacity => {
+            Phase::Around { capacity, since } if taken > *capacity => {
                 (*capacity, *since) = (taken, now);
                 self.rate = taken * BELOW;
                 self.budget.set(self.rate, now);
                 (self.at, self.decided) = (now, now);
             }
-            Phase::Down { to, .. } => *to = to.max(taken),
+            // It takes some: there is nothing to stay down for.
+            Phase::Down { .. } => {
+                let (capacity, since) = (taken, now);
+                self.phase = Phase::Around { capacity, since };
+                self.rate = taken * BELOW;
+                self.budget.set(self.rate, now);
+                (self.at, self.decided) = (now, now);
+            }
             Phase::Open | Phase::Doubling | Phase::Around { .. } => {}
         }
     }
@@ -291,7 +311,13 @@ impl Adaptive {
             true => self.rate,
             false => lately.max(self.used(now)).clamp(LOWEST_RATE, self.rate),
         };
-        let capacity = (used * share).max(LOWEST_RATE);
+        // A share of a few answers is a moment that may say little: where most went through, so did what was taken lately.
+        let accepted = match share >= MOST {
+            true => self.accepted.per_second(ACCEPTED_OVER, now).min(used),
+            false => 0.0,
+        };
+        let capacity = (used * share).max(accepted).max(LOWEST_RATE);
+        let was_around = matches!(self.phase, Phase::Around { .. });
         let is_far_below = matches!(self.phase, Phase::Down { to, .. } if capacity < to / 2.0);
         if share >= MOST && !is_far_below {
             self.phase = Phase::Around {
@@ -320,9 +346,11 @@ impl Adaptive {
             };
             self.rate = (capacity * BELOW).max(to / DOWN_DIVISOR).max(LOWEST_RATE);
         }
+        if !was_around {
+            self.hasty_until = now + HASTY_FOR;
+        }
         self.budget.set(self.rate, now);
         (self.at, self.decided) = (now, now);
-        self.late = Late::default();
         self.count_anew(now);
     }
 
@@ -361,7 +389,11 @@ impl Adaptive {
             }
             Phase::Around { capacity, since } => {
                 let back_after = ((1.0 - BELOW) / STEEPNESS).cbrt();
-                let beyond = now.saturating_sub(since).as_secs_f64() - back_after;
+                let hasty = self.hasty_until.min(now).saturating_sub(since);
+                // Where the store is far away, haste goes too far before it is told so.
+                let haste = HASTE_WITHIN.as_secs_f64() / self.round_trip.as_secs_f64();
+                let more = hasty.as_secs_f64() * (haste.clamp(1.0, HASTE_MAX) - 1.0);
+                let beyond = now.saturating_sub(since).as_secs_f64() + more - back_after;
                 let plainly_after = (PLAINLY_ABOVE / STEEPNESS).cbrt();
                 let above = match beyond - plainly_after {
                     later if later > 0.0 => {
@@ -380,25 +412,61 @@ impl Adaptive {
     }
 }
 
-/// Answers that came too late for a decision. For the round trip after it the store still gets what was too much.
+/// A time in which a store has too much: it refuses again and again.
 #[derive(Debug, Default)]
-struct Late {
+struct Saturated {
+    /// The first refusal and the last one; nothing where there was none.
+    time: Option<(Duration, Duration)>,
+    /// What was taken between them, and since the last one.
     taken: u32,
+    since: u32,
     refused: u32,
 }
 
-impl Late {
-    fn add(&mut self, answer: Answer) {
-        match answer {
-            Answer::Taken => self.taken += 1,
-            Answer::TooMany(_) => self.refused += 1,
+impl Saturated {
+    /// Hears an answer. Where the time is over, so much a second was taken in it, of so many, and since when.
+    fn hear(
+        &mut self,
+        answer: Answer,
+        gap: Duration,
+        now: Duration,
+    ) -> Option<(Duration, u32, f64)> {
+        let over = match self.time {
+            Some((_, last)) if now > last + gap => self.end(),
+            _ => None,
+        };
+        match (answer, &mut self.time) {
+            (Answer::Taken, None) => {}
+            (Answer::Taken, Some(_)) => self.since += 1,
+            (Answer::TooMany(_), None) => {
+                *self = Self {
+                    time: Some((now, now)),
+                    refused: 1,
+                    ..Self::default()
+                }
+            }
+            (Answer::TooMany(_), Some((_, last))) => {
+                *last = now;
+                self.refused += 1;
+                self.taken += std::mem::take(&mut self.since);
+            }
         }
+        over
     }
 
-    /// What a store took that had too much all the time; `None` where that can't be told.
-    fn per_second(&self, within: Duration) -> Option<f64> {
-        let is_enough = self.refused >= REFUSALS_MIN && self.taken >= ANSWERS_MIN;
-        (is_enough && !within.is_zero()).then(|| f64::from(self.taken) / within.as_secs_f64())
+    fn end(&mut self) -> Option<(Duration, u32, f64)> {
+        let Self {
+            time,
+            taken,
+            refused,
+            ..
+        } = std::mem::take(self);
+        let (began, last) = time?;
+        let seconds = last.saturating_sub(began).as_secs_f64();
+        // A few refusals at any rate are no saturation.
+        let is_much = f64::from(refused) >= f64::from(taken) * SATURATED_FROM;
+        (is_much && taken >= ANSWERS_MIN && seconds > 0.0)
+            .then(|| (began, taken, f64::from(taken) / seconds))
     }
 }
 

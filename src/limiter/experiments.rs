@@ -20,8 +20,14 @@ struct Experiment {
     /// Requests that may be on the wire, and how many want to be.
     concurrency: usize,
     workers: usize,
-    /// How long an answer takes, in milliseconds; a tenth of it more or less.
+    /// How long an answer takes, in milliseconds.
     latency_ms: f64,
+    /// How much more or less an answer takes, as a share.
+    #[serde(default = "a_tenth")]
+    jitter: f64,
+    /// What a bucket holds, in seconds of the capacity.
+    #[serde(default = "a_twentieth")]
+    depth: f64,
     /// What the store takes per second, from so many seconds on.
     capacity: Vec<(f64, f64)>,
     /// How it takes it.
@@ -42,6 +48,14 @@ struct Experiment {
     expect: Vec<Expectation>,
 }
 
+fn a_tenth() -> f64 {
+    0.1
+}
+
+fn a_twentieth() -> f64 {
+    0.05
+}
+
 fn back_off() -> u64 {
     200
 }
@@ -50,7 +64,7 @@ fn back_off() -> u64 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Manner {
-    /// A bucket that holds a twentieth of a second's.
+    /// A bucket.
     #[default]
     Bucket,
     /// A bucket that holds a whole second's.
@@ -127,10 +141,13 @@ impl Store {
     fn ask(&mut self, is_hot: bool) -> (bool, Duration) {
         let now = self.now();
         let rate = self.capacity(now);
-        let latency = self.experiment.latency_ms / 1_000.0 * self.rng.random_range(0.9..1.1);
+        let latency = self.experiment.latency_ms / 1_000.0
+            * self
+                .rng
+                .random_range(1.0 - self.experiment.jitter..1.0 + self.experiment.jitter);
         let depth = match self.experiment.manner {
             Manner::DeepBucket => rate,
-            _ => (rate / 20.0).max(1.0),
+            _ => (rate * self.experiment.depth).max(1.0),
         };
         let mut took = latency;
         let is_unlucky = match self.experiment.manner {

@@ -249,7 +249,14 @@ impl Prefixes {
         let contrast = self.contrast.take()?;
         let (prefix, count) = contrast.hot().filter(|_| self.hot.len() < HOT_MAX)?;
         let share = f64::from(count.total()) / f64::from(contrast.all.total());
-        let capacity = used * share * (1.0 - count.refused_share());
+        let guess = used * share * (1.0 - count.refused_share());
+        // It had too much all the time, so that what it took is what it takes. Too high is found out soon.
+        let taken = f64::from(count.taken) / now.saturating_sub(contrast.began).as_secs_f64();
+        let capacity = if taken.is_finite() {
+            guess.max(taken)
+        } else {
+            guess
+        };
         let number = self.next;
         self.next += 1;
         let rate = Adaptive::around(capacity, now);
