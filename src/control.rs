@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::num::{NonZeroU16, NonZeroU32};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -27,7 +28,11 @@ pub const SOCKET: &str = "control.sock";
 
 /// Longest line that is read, a question or an answer.
 const LINE_BYTES_MAX: u64 = 4 * 1024;
-/// Most time that a question takes, from its first byte to the end of its answer. They are served one after the other.
+/// Who is served at once; others wait.
+const CONNECTIONS_MAX: usize = 16;
+/// Most time that a question takes, from the connection to the end of its answer.
+const QUESTION_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long whoever asks waits for it.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Pause after a failed accept: it fails at once again while file descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -112,7 +117,7 @@ pub struct Answer {
     /// Writes per second that may be sent: the rate, or the less that the store takes; nothing where nothing limits them.
     pub rate_now: Option<f64>,
     /// Requests of this shard that may be on the wire.
-    pub in_flight_max: Option<usize>,
+    pub in_flight_max: usize,
     /// Rows of the shard.
     pub total: u64,
     /// Rows that succeeded.
@@ -150,9 +155,7 @@ impl fmt::Display for Answer {
             rate(self.rate),
             rate(self.rate_now)
         )?;
-        if let Some(most) = self.in_flight_max {
-            write!(f, ", at most {most} on the wire")?;
-        }
+        write!(f, ", at most {} on the wire", self.in_flight_max)?;
         if self.on_hold.is_empty() {
             return match &self.limited_by {
                 Some(limit) => write!(f, ", limited by {limit}"),
@@ -178,14 +181,13 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Listens at a path. What a runner that was killed has left there is removed: whoever calls this has the state to itself.
+    /// Listens at a path. A socket that a runner has left there which was killed is removed; nothing else is.
     ///
     /// # Errors
-    /// Nobody can listen there; the system allows paths of some hundred bytes only.
+    /// Nobody can listen there, or somebody does; the system allows paths of some hundred bytes only.
     pub fn bind(path: &Path) -> io::Result<Self> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        if is_left_behind(path) {
+            std::fs::remove_file(path)?;
         }
         let listener = UnixListener::bind(path)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
@@ -195,18 +197,28 @@ impl Socket {
         })
     }
 
-    /// Serves one question after the other, for ever.
+    /// Serves whoever asks, for ever.
     pub async fn serve(&self, answer: impl Fn(Command) -> Answer) {
+        let mut replies = FuturesUnordered::new();
         loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    // Whoever hangs up, or says nothing, has no answer.
-                    let _ = timeout(ANSWER_TIME_MAX, reply(stream, &answer)).await;
-                }
-                Err(_) => sleep(ACCEPT_PAUSE).await,
+            tokio::select! {
+                accepted = self.listener.accept(), if replies.len() < CONNECTIONS_MAX => match accepted {
+                    Ok((stream, _)) => replies.push(timeout(QUESTION_TIME_MAX, reply(stream, &answer))),
+                    Err(_) => sleep(ACCEPT_PAUSE).await,
+                },
+                // Whoever hangs up, or says nothing, has no answer.
+                Some(_) = replies.next() => {}
             }
         }
     }
+}
+
+/// Whether there is a socket at a path, and nobody behind it.
+fn is_left_behind(path: &Path) -> bool {
+    let is_socket =
+        std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let nobody = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && std::os::unix::net::UnixStream::connect(path).is_err_and(nobody)
 }
 
 impl Drop for Socket {
@@ -329,16 +341,26 @@ mod tests {
             Err(AskError::Nobody(_))
         ));
         // A runner that was killed leaves its socket.
-        std::mem::forget(Socket::bind(&path).unwrap());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let socket = Socket::bind(&path).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        let taken = Socket::bind(&path).expect_err("somebody listens");
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        let file = folder.path().join("precious");
+        std::fs::write(&file, "mine").unwrap();
+        assert!(Socket::bind(&file).is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
         let heard = RefCell::new(Vec::new());
         let serve = socket.serve(|command| {
             heard.borrow_mut().push(command);
             Answer::default()
         });
         let asked = async {
+            let mut silent = Vec::new();
+            for _ in 0..CONNECTIONS_MAX - 1 {
+                silent.push(UnixStream::connect(&path).await.unwrap());
+            }
             let mut rude = UnixStream::connect(&path).await.unwrap();
             rude.write_all(b"pau").await.unwrap();
             drop(rude);

@@ -27,9 +27,10 @@ impl Throttle {
     /// Looks once, and tells of each whether it holds the job, and why.
     pub async fn look(&self, tell: impl Fn(Limit, Option<String>)) {
         if let Some(file) = &self.file {
-            let why = match tokio::fs::try_exists(file).await {
-                Ok(true) => Some(format!("{} is there", file.display())),
-                Ok(false) => None,
+            // A link to nothing is there, too.
+            let why = match tokio::fs::symlink_metadata(file).await {
+                Ok(_) => Some(format!("{} is there", file.display())),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
                 // Whoever can't look does not know that it may go on.
                 Err(error) => Some(format!("{}: {error}", file.display())),
             };

@@ -132,7 +132,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     (
         "futures",
         &[
-            "engine", "job", "journal", "limiter", "local_s3", "s3", "task",
+            "control", "engine", "job", "journal", "limiter", "local_s3", "s3", "task",
         ],
     ),
     ("hmac", &["local_s3"]),

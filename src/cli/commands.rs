@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, ParseError, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, registry};
@@ -416,6 +416,20 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Resul
     result
 }
 
+fn log_filter(text: &str) -> Result<Targets, String> {
+    let targets: Targets = text
+        .parse()
+        .map_err(|error: ParseError| error.to_string())?;
+    // A level that is mistyped would be taken for a module of which everything is wanted, and of all others nothing.
+    let bare = text.split(',').find(|word| {
+        !word.contains('=') && word.parse::<LevelFilter>().is_err() && !word.starts_with("reseal")
+    });
+    match bare {
+        Some(word) => Err(format!("{word} is no level")),
+        None => Ok(targets),
+    }
+}
+
 /// Which log lines are wanted: levels, for modules or for all.
 const LOG_FILTER: &str = "RESEAL_LOG";
 
@@ -423,11 +437,11 @@ const LOG_FILTER: &str = "RESEAL_LOG";
 fn start_log(format: LogFormat, progress: &Progress) -> Result<(), Error> {
     let writer = progress.writer();
     let wanted = match std::env::var(LOG_FILTER) {
-        Ok(text) => text.parse::<Targets>().map_err(|error| {
+        Ok(text) if !text.is_empty() => log_filter(&text).map_err(|error| {
             Error::usage(format!("{LOG_FILTER}: {text}: {error}"))
-                .hint("it is a level like debug, or levels for modules like info,reseal::s3=trace")
+                .hint("it is a level like debug, or levels for modules like info,reseal::s3=debug")
         })?,
-        Err(_) => Targets::new().with_default(LevelFilter::INFO),
+        _ => Targets::new().with_default(LevelFilter::INFO),
     };
     // What others log of a request has customer keys in it, so no setting turns it on.
     let ours = filter_fn(|metadata| {

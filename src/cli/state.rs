@@ -22,7 +22,7 @@ pub struct StatusArgs {
         value_name = "DURATION",
         num_args = 0..=1,
         default_missing_value = "5s",
-        value_parser = humantime::parse_duration
+        value_parser = pause
     )]
     pub watch: Option<Duration>,
     /// The store, for a state in S3.
@@ -36,6 +36,17 @@ pub struct StatusArgs {
         value_name = "FORMAT"
     )]
     pub output: OutputFormat,
+}
+
+/// The shortest pause between two looks at a state.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+fn pause(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(pause) if pause >= PAUSE_MIN => Ok(pause),
+        Ok(_) => Err("at least 100ms".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// `reseal report`.

@@ -1,14 +1,13 @@
 //! What reaches into a run from outside: an operator over the control socket, and whatever comes first.
 
-use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
 
 use crate::config::JobConfig;
-use crate::control::{Answer, Command, Socket};
+use crate::control::{self, Answer, Command, Socket};
 use crate::error::Error;
-use crate::event::{Limit, Pressure};
+use crate::event::Limit;
 use crate::http::Http;
 use crate::limiter::Limiter;
 use crate::outcome::Tally;
@@ -32,8 +31,6 @@ pub struct Live<'a> {
     pub shard: Shard,
     /// What it may send.
     pub limiter: &'a Limiter,
-    /// What went through in the last second.
-    pub pressure: &'a Cell<Option<Pressure>>,
     /// How far it is.
     pub standing: &'a dyn Fn() -> Standing,
 }
@@ -66,17 +63,15 @@ impl Live<'_> {
             Command::Status => {}
         }
         let Standing { total, tally } = (self.standing)();
-        let pressure = self.pressure.get();
+        let pressure = self.limiter.pressure_now();
         let finite = |rate: f64| rate.is_finite().then_some(rate);
         let holds = self.limiter.holds();
         Answer {
             shard: self.shard.index,
-            limited_by: pressure
-                .and_then(|now| now.held_by)
-                .map(|by| by.name().to_owned()),
-            rate: finite(self.limiter.rate_set()),
-            rate_now: pressure.and_then(|now| finite(now.writes_per_second)),
-            in_flight_max: pressure.map(|now| now.in_flight_max),
+            limited_by: pressure.held_by.map(|by| by.name().to_owned()),
+            rate: finite(pressure.writes_set),
+            rate_now: finite(pressure.writes_per_second),
+            in_flight_max: pressure.in_flight_max,
             on_hold: holds
                 .into_iter()
                 .map(|(by, why)| (by.name().to_owned(), why))
@@ -89,18 +84,30 @@ impl Live<'_> {
     }
 }
 
-/// Listens at a path; where that can't be, the job runs without.
-pub fn listen(path: &Path) -> Option<Socket> {
-    match Socket::bind(path) {
-        Ok(socket) => Some(socket),
-        Err(error) => {
-            tracing::warn!(
-                "no live control: {}: {error}; give a short path with --control-socket",
-                path.display()
-            );
-            None
-        }
+/// Listens where the operator wants to reach the run, or in a shard's `folder`: where that can't be, the run goes on without.
+///
+/// # Errors
+/// Nobody can listen at the path that was asked for, or somebody does.
+pub fn listen(asked: Option<&Path>, folder: Option<PathBuf>) -> Result<Option<Socket>, Error> {
+    if let Some(path) = asked {
+        let socket = Socket::bind(path).map_err(|error| {
+            Error::usage(format!("--control-socket {}: {error}", path.display())).hint(
+                "give a path of at most some hundred bytes, in a folder that is there, where nothing is and no run listens",
+            )
+        })?;
+        return Ok(Some(socket));
     }
+    let Some(path) = folder.map(|folder| folder.join(control::SOCKET)) else {
+        return Ok(None);
+    };
+    let bound = Socket::bind(&path);
+    if let Err(error) = &bound {
+        tracing::warn!(
+            "no live control: {}: {error}; give a short path with --control-socket",
+            path.display()
+        );
+    }
+    Ok(bound.ok())
 }
 
 /// What comes before the job.

@@ -20,7 +20,7 @@ mod source;
 mod spec;
 mod trust;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
@@ -39,7 +39,7 @@ pub use spec::{JobFile, JobSpec, ShardFile};
 
 use crate::bucket::BucketFacts;
 use crate::config::JobConfig;
-use crate::control::{self, Socket};
+use crate::control::Socket;
 use crate::encryption::{Mode, Target};
 use crate::engine::{self, Crossed, End, EngineError};
 use crate::error::Error;
@@ -106,7 +106,6 @@ pub async fn run(
     let limiter = Limiter::new(&config.budgets, config.concurrency, config.shard.count);
     let throttle = live::throttle(&config)?;
     throttle.look(|by, why| limiter.hold(by, why)).await;
-    let pressure = Cell::new(None);
     let standing = || {
         let collector = &listeners.borrow().collector;
         Standing {
@@ -117,7 +116,6 @@ pub async fn run(
     let live = Live {
         shard: config.shard,
         limiter: &limiter,
-        pressure: &pressure,
         standing: &standing,
     };
     let (listening, socket) = oneshot::channel();
@@ -128,7 +126,7 @@ pub async fn run(
         stall: &stall,
         limiter: &limiter,
     };
-    let mut pulse = Pulse::new(&emit, stall.watch(), &limiter, &pressure);
+    let mut pulse = Pulse::new(&emit, stall.watch(), &limiter);
     let work = run.to_the_end(&mut pulse, &listeners, listening, &mut shutdown);
     let done = tokio::select! {
         biased;
@@ -151,13 +149,8 @@ impl Run<'_> {
         let (run, config, emit) = (self, self.config, self.emit);
         let Opened { home, state, job } = pulse.during(run.open(shutdown)).await?;
         listeners.borrow().tell_listed(&job.prepared.listed());
-        let path = match &config.control_socket {
-            Some(path) => Some(path.clone()),
-            None => home
-                .shard_folder(config.shard)
-                .map(|folder| folder.join(control::SOCKET)),
-        };
-        if let Some(socket) = path.and_then(|path| live::listen(&path)) {
+        let folder = home.shard_folder(config.shard);
+        if let Some(socket) = live::listen(config.control_socket.as_deref(), folder)? {
             // Whoever waits for it is there as long as the run.
             let _ = listening.send(socket);
         }

@@ -1,13 +1,12 @@
 //! The pulse of a run: told once a second, whatever else happens.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::event::{Event, Limit, Pressure};
+use crate::event::{Event, Limit};
 use crate::limiter::Limiter;
 use crate::stall::{Change, Watch};
 
@@ -19,25 +18,17 @@ pub struct Pulse<'a> {
     emit: &'a dyn Fn(Event<'_>),
     stalls: Watch,
     limiter: &'a Limiter,
-    /// What went through in the last second, for whoever asks.
-    pressure: &'a Cell<Option<Pressure>>,
     /// What holds everything, and since when.
     holds: BTreeMap<Limit, Instant>,
 }
 
 impl<'a> Pulse<'a> {
     /// Nothing has been told yet.
-    pub fn new(
-        emit: &'a dyn Fn(Event<'_>),
-        stalls: Watch,
-        limiter: &'a Limiter,
-        pressure: &'a Cell<Option<Pressure>>,
-    ) -> Self {
+    pub fn new(emit: &'a dyn Fn(Event<'_>), stalls: Watch, limiter: &'a Limiter) -> Self {
         Self {
             emit,
             stalls,
             limiter,
-            pressure,
             holds: BTreeMap::new(),
         }
     }
@@ -76,9 +67,7 @@ impl<'a> Pulse<'a> {
                 },
                 _ = beats.tick() => {
                     (self.emit)(Event::Heartbeat);
-                    let pressure = self.limiter.pressure();
-                    self.pressure.set(Some(pressure));
-                    (self.emit)(Event::Pressure(pressure));
+                    (self.emit)(Event::Pressure(self.limiter.pressure()));
                     self.tell_holds();
                 }
             }

@@ -4,8 +4,8 @@
 //! answers that objected, and growth that is slow around the rate at which the store last objected and fast far below and above it.
 //! So a store of a fixed capacity is used almost whole and objects seldom, and one whose capacity rises is found out within seconds.
 //!
-//! Only answers to what was sent after the last decision count for the next: a decrease needs a round trip to show. Those that come
-//! meanwhile show better than any share of refusals what the capacity is: so much was taken while there was too much.
+//! Only answers to what was sent after the last decision count for the next: a decrease needs a round trip to show. What is
+//! taken while there is too much shows better than any share of refusals what the capacity is.
 //!
 //! Source: the shape of the growth is that of CUBIC (RFC 9438), scaled to the rate.
 
@@ -40,8 +40,6 @@ const SATURATED_GAP: Duration = Duration::from_millis(50);
 const SATURATED_FROM: f64 = 0.15;
 /// What is taken lately is the average of so much time.
 const ACCEPTED_OVER: Duration = Duration::from_millis(100);
-/// So many answers make a measure and no guess.
-const SURELY: u32 = 60;
 /// Answers are counted together for so long, and until there are enough.
 const WINDOW: Duration = Duration::from_millis(200);
 /// Where more than this share was refused, the capacity is anybody's guess.
@@ -236,10 +234,10 @@ impl Adaptive {
             }
         }
         let gap = SATURATED_GAP.max(self.round_trip);
-        if let Some((began, of, per_second)) = self.saturated.hear(answer, gap, now)
+        if let Some((began, per_second)) = self.saturated.hear(answer, gap, now)
             && began <= self.decided
         {
-            self.is_known(per_second, of >= SURELY, now);
+            self.is_known(per_second, now);
         }
         if sent < self.decided {
             return;
@@ -271,9 +269,9 @@ impl Adaptive {
         self.count_anew(now);
     }
 
-    /// The store took so much a second while it refused more: that is its capacity, and more than a guess. Where it is of a few
-    /// answers, the higher of two guesses is the better one: too high is found out soon.
-    fn is_known(&mut self, taken: f64, is_sure: bool, now: Duration) {
+    /// The store took so much a second while it refused more: that is its capacity. Of two guesses the higher one is the better: too
+    /// high is found out soon.
+    fn is_known(&mut self, taken: f64, now: Duration) {
         match &mut self.phase {
             Phase::Around { capacity, since } if taken > *capacity => {
                 (*capacity, *since) = (taken, now);
@@ -424,13 +422,8 @@ struct Saturated {
 }
 
 impl Saturated {
-    /// Hears an answer. Where the time is over, so much a second was taken in it, of so many, and since when.
-    fn hear(
-        &mut self,
-        answer: Answer,
-        gap: Duration,
-        now: Duration,
-    ) -> Option<(Duration, u32, f64)> {
+    /// Hears an answer. Where the time is over: when it began, and what was taken in it a second.
+    fn hear(&mut self, answer: Answer, gap: Duration, now: Duration) -> Option<(Duration, f64)> {
         let over = match self.time {
             Some((_, last)) if now > last + gap => self.end(),
             _ => None,
@@ -454,7 +447,7 @@ impl Saturated {
         over
     }
 
-    fn end(&mut self) -> Option<(Duration, u32, f64)> {
+    fn end(&mut self) -> Option<(Duration, f64)> {
         let Self {
             time,
             taken,
@@ -466,7 +459,7 @@ impl Saturated {
         // A few refusals at any rate are no saturation.
         let is_much = f64::from(refused) >= f64::from(taken) * SATURATED_FROM;
         (is_much && taken >= ANSWERS_MIN && seconds > 0.0)
-            .then(|| (began, taken, f64::from(taken) / seconds))
+            .then(|| (began, f64::from(taken) / seconds))
     }
 }
 

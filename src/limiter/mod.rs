@@ -301,11 +301,6 @@ impl Limiter {
         self.0.dispatch(&mut state, now);
     }
 
-    /// That ceiling's part of this shard; infinite where there is none.
-    pub fn rate_set(&self) -> f64 {
-        self.0.state().rate_set()
-    }
-
     /// Sets how many requests this shard may have on the wire.
     pub fn set_concurrency(&self, requests: usize) {
         let now = self.0.now();
@@ -322,7 +317,12 @@ impl Limiter {
 
     /// What held the job when [`pressure`](Self::pressure) was asked last.
     pub fn held_by(&self) -> Option<Limit> {
-        self.0.state().held_by
+        self.0.state().held_by()
+    }
+
+    /// What goes through at this moment. What held the job before it is what [`pressure`](Self::pressure) has told last.
+    pub fn pressure_now(&self) -> Pressure {
+        self.0.state().pressure_now()
     }
 
     /// What goes through, and what has held the job since this was asked last.

@@ -74,7 +74,7 @@ pub(super) struct State {
     pub(super) timer_at: Duration,
     held: Held,
     /// What held the job when it was asked last.
-    pub(super) held_by: Option<Limit>,
+    held_by: Option<Limit>,
 }
 
 impl State {
@@ -110,11 +110,6 @@ impl State {
     pub(super) fn set_rate(&mut self, writes: Option<NonZeroU32>, now: Duration) {
         let share = |writes: NonZeroU32| f64::from(writes.get()) / self.shards;
         self.writes = writes.map(|writes| Budget::ceiling(share(writes)).empty(now));
-    }
-
-    pub(super) fn rate_set(&self) -> f64 {
-        let writes = self.writes.as_ref();
-        writes.map_or(f64::INFINITY, Budget::per_second)
     }
 
     pub(super) fn line_of(&mut self, need: &Need<'_>, now: Duration) -> Line {
@@ -384,13 +379,19 @@ impl State {
 
     pub(super) fn pressure(&mut self, now: Duration) -> Pressure {
         self.held.passes(now);
-        let longest = self.held.by(now);
-        self.held_by = self.holds.keys().next().copied().or(longest);
+        self.held_by = self.held.by(now);
+        self.pressure_now()
+    }
+
+    pub(super) fn pressure_now(&self) -> Pressure {
         let set = [&self.writes, &self.requests].into_iter().flatten();
         let found = [&self.s3[Kind::Write as usize], &self.store];
         Pressure {
-            held_by: self.held_by,
-            writes_set: self.rate_set(),
+            held_by: self.held_by(),
+            writes_set: self
+                .writes
+                .as_ref()
+                .map_or(f64::INFINITY, Budget::per_second),
             writes_per_second: match self.holds.is_empty() {
                 true => set
                     .map(Budget::per_second)
@@ -400,6 +401,12 @@ impl State {
             },
             in_flight_max: self.in_flight.limit(),
         }
+    }
+
+    /// What holds the job: everything at once, or else what held it when it was asked last.
+    pub(super) fn held_by(&self) -> Option<Limit> {
+        let everything = self.holds.keys().next();
+        everything.copied().or(self.held_by)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Proof: what came back is held against what was there before.
 
+use std::cell::Cell;
+
 use rand::RngExt as _;
 
 use super::asked::Asked;
@@ -12,6 +14,10 @@ use crate::object::{ObjectHead, ObjectRef};
 use crate::outcome::Failure;
 use crate::s3::{ReadBack, Written};
 use crate::s3_error::S3Error;
+
+/// Bytes of an object that is read back which are within the budget before it is asked for: the store sends so many, and they wait
+/// in the system's buffers, whoever reads them. Source: Linux's `net.ipv4.tcp_rmem`, 6 MB at most.
+const AHEAD_BYTES: u64 = 6 << 20;
 
 /// How much is checked of each rewrite beyond its answer, which is always held against the target.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -131,11 +137,21 @@ impl<'a> Task<'_, 'a> {
         head: &ObjectHead,
     ) -> Result<ReadBack, Stop> {
         let ctx = self.ctx;
+        let paid = head.size.min(AHEAD_BYTES);
         let request = || {
-            let pace = async |bytes| ctx.limiter.more(bytes).await;
+            let left = Cell::new(paid);
+            let pace = async move |bytes: u64| {
+                let more = bytes.saturating_sub(left.get());
+                left.set(left.get().saturating_sub(bytes));
+                if more > 0 {
+                    ctx.limiter.more(more).await;
+                }
+            };
             ctx.s3.read(object, key, Some(&head.etag), pace)
         };
-        let asked = Asked::from(Operation::GetObject).reading(&head.encryption);
+        let asked = Asked::from(Operation::GetObject)
+            .reading(&head.encryption)
+            .moving(paid);
         let read = self.ask(asked, request).await?;
         read.map_err(|error| Stop::Row(error.to_failure()))
     }

@@ -300,8 +300,11 @@ fn flags_that_are_wrong_or_do_not_go_together() {
 #[test]
 fn a_log_filter_that_is_none() {
     let store = Counting::start();
-    let job = job(&store).env("RESEAL_LOG", "reseal=loud");
-    refused(&store, &job, &["error: RESEAL_LOG: reseal=loud", "hint: "]);
+    for filter in ["reseal=loud", "inof", "info,debgu"] {
+        let job = job(&store).env("RESEAL_LOG", filter);
+        let phrase = format!("error: RESEAL_LOG: {filter}");
+        refused(&store, &job, &[&phrase, "hint: "]);
+    }
 }
 
 #[test]
