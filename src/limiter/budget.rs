@@ -43,6 +43,16 @@ impl Budget {
         }
     }
 
+    /// A ceiling from the beginning of a run on. What would be sent at once then goes over connections that have to come up first, and
+    /// gets to the store late, in a second that has its own.
+    pub(super) fn first_ceiling(per_second: f64) -> Self {
+        let ceiling = Self::ceiling(per_second);
+        match per_second >= WHOLE_UNITS {
+            true => ceiling.empty(Duration::ZERO),
+            false => ceiling,
+        }
+    }
+
     /// A rate that is found, and no ceiling.
     pub(super) fn found(per_second: f64) -> Self {
         Self::new(per_second, burst_of(per_second))

@@ -81,7 +81,7 @@ impl State {
     pub(super) fn new(budgets: &Budgets, concurrency: usize, shards: u32) -> Self {
         let shards = f64::from(shards.max(1));
         let share = |units: u64| units as f64 / shards;
-        let ceiling = |units: Option<u64>| units.map(|units| Budget::ceiling(share(units)));
+        let ceiling = |units: Option<u64>| units.map(|units| Budget::first_ceiling(share(units)));
         let of = |units: Option<NonZeroU32>| units.map(|units| u64::from(units.get()));
         Self {
             writes: ceiling(of(budgets.writes)),
