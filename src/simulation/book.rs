@@ -299,7 +299,7 @@ impl Log for RunnersLog {
             None => {
                 let is_ours = self.log.append(payload).await?;
                 if is_ours {
-                    self.world.ledger().leads(self.runner);
+                    self.world.ledger().leads_by_batch(self.runner, number);
                 }
                 Ok(is_ours)
             }
@@ -308,7 +308,7 @@ impl Log for RunnersLog {
                 let mut other = self.world.book.store.log(FOLDER, JOB).await?;
                 other.skip_to(self.log.mark()).await?;
                 if other.append(payload).await? {
-                    self.world.ledger().leads(self.runner);
+                    self.world.ledger().leads_by_batch(self.runner, number);
                 }
                 Err(self.error())
             }

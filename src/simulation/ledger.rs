@@ -56,6 +56,8 @@ pub struct Ledger {
     pub lives: BTreeMap<u32, Life>,
     /// Who has written to the journal last, and since when that is so.
     leader: Option<(u32, Instant)>,
+    /// The last batch that made somebody the leader.
+    batches: u64,
     /// Requests that the store is at work on.
     pub at_work: usize,
     /// The versions of each key as last seen, newest first.
@@ -84,6 +86,7 @@ impl Ledger {
             crash_at: None,
             lives: BTreeMap::new(),
             leader: None,
+            batches: 0,
             at_work: 0,
             keys: BTreeMap::new(),
             put: BTreeMap::new(),
@@ -181,6 +184,14 @@ impl Ledger {
         if self.leader.is_none_or(|(leader, _)| leader != runner) {
             self.trace(By::Runner(runner), "leads");
             self.leader = Some((runner, Instant::now()));
+        }
+    }
+
+    /// The same by a batch of that number. One that is there already, and is sent again, makes nobody the leader.
+    pub fn leads_by_batch(&mut self, runner: u32, number: u64) {
+        if number > self.batches {
+            self.batches = number;
+            self.leads(runner);
         }
     }
 
