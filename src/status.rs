@@ -140,7 +140,7 @@ fn shard_status(seen: &Seen) -> ShardStatus {
         },
         total: seen.rows,
         settled: seen.settled,
-        doubtful: seen.doubtful(),
+        doubtful: seen.doubtful,
         taken_over: seen.epochs,
         limited_by: seen
             .limited_by

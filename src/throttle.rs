@@ -1,7 +1,7 @@
 //! Who comes first: while a file is there, or an address is not well, the job sends nothing.
 //!
 //! For the application that shares the bucket: whatever watches it creates the file, or answers other than 2xx.
-//! Source: the names and the meaning are gh-ost's `--throttle-flag-file` and `--throttle-http`.
+//! Both mean what gh-ost's `--throttle-flag-file` and `--throttle-http` do.
 
 use std::path::PathBuf;
 use std::time::Duration;

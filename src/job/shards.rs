@@ -25,6 +25,8 @@ pub struct Seen {
     pub settled: u64,
     /// Rows below this may have been started.
     pub reserved: u64,
+    /// Rows among them that have no outcome.
+    pub doubtful: u64,
     /// The outcomes.
     pub tally: Tally,
     /// How often its state was taken over.
@@ -39,13 +41,6 @@ impl Seen {
     /// Whether every row of it has an outcome.
     pub fn is_finished(&self) -> bool {
         self.rows == Some(self.settled)
-    }
-
-    /// Rows that may have been started and have no outcome.
-    pub fn doubtful(&self) -> u64 {
-        let reserved = self.reserved.min(self.rows.unwrap_or_default());
-        // Every settled row was reserved before.
-        reserved.saturating_sub(self.settled)
     }
 }
 
@@ -91,9 +86,11 @@ where
 async fn look_at(root: &StateRoot, shard: Shard) -> Result<Seen, Error> {
     let gist: Option<Gist> = root.read_shard(shard).await?;
     let replay = root.peek(shard).await?.unwrap_or_default();
+    let rows = gist.map(|gist| gist.rows);
     Ok(Seen {
         shard,
-        rows: gist.map(|gist| gist.rows),
+        rows,
+        doubtful: replay.doubtful(rows.unwrap_or_default()),
         settled: replay.settled.len(),
         reserved: replay.reserved,
         tally: replay.tally,

@@ -113,6 +113,7 @@ pub(super) struct Adaptive {
     alone_asked: Option<Duration>,
     /// Until then the rate grows faster than usual: a capacity that was found in a hurry is a rough guess.
     hasty_until: Duration,
+    /// Whether the store has too much now, and what it takes meanwhile.
     saturated: Saturated,
     usual: Usual,
 }
@@ -272,22 +273,18 @@ impl Adaptive {
     /// The store took so much a second while it refused more: that is its capacity. Of two guesses the higher one is the better: too
     /// high is found out soon.
     fn is_known(&mut self, taken: f64, now: Duration) {
-        match &mut self.phase {
-            Phase::Around { capacity, since } if taken > *capacity => {
-                (*capacity, *since) = (taken, now);
-                self.rate = taken * BELOW;
-                self.budget.set(self.rate, now);
-                (self.at, self.decided) = (now, now);
-            }
+        let is_news = match self.phase {
+            Phase::Around { capacity, .. } => taken > capacity,
             // It takes some: there is nothing to stay down for.
-            Phase::Down { .. } => {
-                let (capacity, since) = (taken, now);
-                self.phase = Phase::Around { capacity, since };
-                self.rate = taken * BELOW;
-                self.budget.set(self.rate, now);
-                (self.at, self.decided) = (now, now);
-            }
-            Phase::Open | Phase::Doubling | Phase::Around { .. } => {}
+            Phase::Down { .. } => true,
+            Phase::Open | Phase::Doubling => false,
+        };
+        if is_news {
+            let (capacity, since) = (taken, now);
+            self.phase = Phase::Around { capacity, since };
+            self.rate = taken * BELOW;
+            self.budget.set(self.rate, now);
+            (self.at, self.decided) = (now, now);
         }
     }
 
@@ -310,11 +307,11 @@ impl Adaptive {
             false => lately.max(self.used(now)).clamp(LOWEST_RATE, self.rate),
         };
         // A share of a few answers is a moment that may say little: where most went through, so did what was taken lately.
-        let accepted = match share >= MOST {
+        let taken_lately = match share >= MOST {
             true => self.accepted.per_second(ACCEPTED_OVER, now).min(used),
             false => 0.0,
         };
-        let capacity = (used * share).max(accepted).max(LOWEST_RATE);
+        let capacity = (used * share).max(taken_lately).max(LOWEST_RATE);
         let was_around = matches!(self.phase, Phase::Around { .. });
         let is_far_below = matches!(self.phase, Phase::Down { to, .. } if capacity < to / 2.0);
         if share >= MOST && !is_far_below {
