@@ -9,6 +9,9 @@ use crate::retry::Attempts;
 use crate::s3::Ask;
 use crate::s3_error::{DELETE_MARKER, S3Error};
 
+/// The code of a row of which nobody can say whether an earlier run has rewritten it.
+const REWRITE_UNKNOWN: &str = "RewriteUnknown";
+
 /// What a look told, and the customer key that it took.
 #[derive(Clone, Debug)]
 pub(super) struct Look<'a> {
@@ -64,14 +67,35 @@ impl<'a> Task<'_, 'a> {
             (current, None) => return current,
             (current, Some(_)) => current?,
         };
-        let is_satisfied = |found| self.ctx.target.borrow().is_satisfied_by(found);
-        let may_be_ours = self.started != Started::Not && is_satisfied(&current.head.encryption);
         match (wanted, current.head.version_id.as_deref()) {
-            (Some(wanted), Some(found)) if wanted != found && !may_be_ours => {
+            (Some(wanted), Some(found))
+                if wanted != found && !self.may_be_ours(&current.head).await? =>
+            {
                 self.look_at(Some(wanted)).await
             }
             _ => Ok(current),
         }
+    }
+
+    /// Whether a version that the row does not name may be what an attempt for it has written.
+    ///
+    /// A key that nobody has told yet is waited for. Where no other row lets the store tell it, the row fails: what it names is no
+    /// longer current, and whether by us can't be said.
+    async fn may_be_ours(&self, current: &ObjectHead) -> Result<bool, Stop> {
+        if self.started == Started::Not {
+            return Ok(false);
+        }
+        if self.key_resolver(current).await.is_some() {
+            return Err(Stop::Row(Failure {
+                code: REWRITE_UNKNOWN.to_owned(),
+                http_status: 0,
+                message: "it may have been rewritten already, by an attempt that did not tell or before an interruption: a newer version than the row names is under a KMS key, \
+                          and the store has not told whether that is what the alias stands for"
+                    .to_owned(),
+            }));
+        }
+        let target = self.ctx.target.borrow();
+        Ok(target.is_satisfied_by(&current.encryption))
     }
 
     /// Looks at the current version, or at one by its id.
