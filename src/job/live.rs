@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::oneshot;
 
-use crate::config::JobConfig;
 use crate::control::{self, Answer, Command, Socket};
 use crate::error::Error;
 use crate::event::Limit;
-use crate::http::Http;
+use crate::http::{Address, Http};
 use crate::limiter::Limiter;
 use crate::outcome::Tally;
 use crate::shard::Shard;
@@ -114,8 +113,8 @@ pub fn listen(asked: Option<&Path>, folder: Option<PathBuf>) -> Result<Option<So
 ///
 /// # Errors
 /// An address that can't be asked.
-pub fn throttle(config: &JobConfig) -> Result<Throttle, Error> {
-    let url = match &config.throttle_url {
+pub fn throttle(file: Option<PathBuf>, url: Option<&Address>) -> Result<Throttle, Error> {
+    let url = match url {
         Some(address) => {
             let http =
                 Http::to(address).map_err(|error| Error::usage(format!("{address}: {error}")))?;
@@ -123,8 +122,5 @@ pub fn throttle(config: &JobConfig) -> Result<Throttle, Error> {
         }
         None => None,
     };
-    Ok(Throttle {
-        file: config.throttle_file.clone(),
-        url,
-    })
+    Ok(Throttle { file, url })
 }

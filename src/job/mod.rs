@@ -18,6 +18,7 @@ mod report;
 mod shards;
 mod source;
 mod spec;
+pub mod survey;
 mod trust;
 
 use std::cell::RefCell;
@@ -104,7 +105,7 @@ pub async fn run(
     }
     let stall = Stall::new(config.max_stall);
     let limiter = Limiter::new(&config.budgets, config.concurrency, config.shard.count);
-    let throttle = live::throttle(&config)?;
+    let throttle = live::throttle(config.throttle_file.clone(), config.throttle_url.as_ref())?;
     throttle.look(|by, why| limiter.hold(by, why)).await;
     let standing = || {
         let collector = &listeners.borrow().collector;
@@ -472,7 +473,7 @@ impl Run<'_> {
             settings: &self.config.rewriting,
             source_keys: &source_keys,
             limiter: self.limiter,
-            leader: journal.leader(),
+            leader: Some(journal.leader()),
             emit: self.emit,
             target: RefCell::new(target),
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),

@@ -277,6 +277,22 @@ impl ShardFile {
         }
     }
 
+    /// The document of a manifest that was prepared for a survey: nobody keeps it, and there is no job.
+    pub fn of_survey(location: &str, parts: &[PartSource], prepared: &Prepared) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            job_id: String::new(),
+            source: ManifestSource {
+                location: location.to_owned(),
+                version: None,
+            },
+            parts: parts.to_vec(),
+            rows: prepared.own_rows(),
+            prepared: prepared.clone(),
+            profile: None,
+        }
+    }
+
     /// Which shard it is.
     pub fn shard(&self) -> Shard {
         self.prepared.shard

@@ -118,7 +118,7 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
         settings: &scenario.settings,
         source_keys: &scenario.source_keys,
         limiter: &limiter,
-        leader: journal.leader(),
+        leader: Some(journal.leader()),
         stall: Stall::new(scenario.max_stall),
         emit: &emit,
         target: RefCell::new(scenario.asked_target(before.resolved_key.clone())),

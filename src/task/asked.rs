@@ -3,6 +3,7 @@
 use super::{Stop, Task, Unsettled};
 use crate::encryption::{Encryption, Mode, Target};
 use crate::event::Operation;
+use crate::journal::Leader;
 use crate::limiter::{Kind, Need, Permit, Units};
 use crate::plan;
 
@@ -87,7 +88,7 @@ impl Task<'_, '_> {
             key: &self.entry.key,
             units: asked.units,
         };
-        let may = need.kind == Kind::Read || self.ctx.leader.is_proven();
+        let may = need.kind == Kind::Read || self.is_leader();
         if may && !*self.ctx.draining.borrow() {
             // Nearly always.
             if let Some(permit) = self.ctx.limiter.permit_now(need) {
@@ -112,7 +113,7 @@ impl Task<'_, '_> {
             let permit = self.unless_drained(self.ctx.limiter.permit(need)).await?;
             // The wait may have been long. While nobody knows who leads, no permit lies about in anybody's hands: all of them would
             // be used in the same moment then.
-            if self.ctx.leader.is_proven() {
+            if self.is_leader() {
                 self.wrote.set(true);
                 return Ok(permit);
             }
@@ -120,9 +121,18 @@ impl Task<'_, '_> {
         }
     }
 
+    /// Whether a change may be sent just now. Whoever only looks never may.
+    pub(super) fn is_leader(&self) -> bool {
+        self.ctx.leader.as_ref().is_some_and(Leader::is_proven)
+    }
+
     /// Makes sure that this runner is still the one: whoever has been stopped for a while may have been replaced.
     async fn leads(&self) -> Result<(), Stop> {
-        let confirmed = self.unless_drained(self.ctx.leader.confirm()).await?;
+        let Some(leader) = &self.ctx.leader else {
+            debug_assert!(false, "a survey asks for the right to change something");
+            return Err(Stop::Unsettled(Unsettled::Drained));
+        };
+        let confirmed = self.unless_drained(leader.confirm()).await?;
         // Why it does not, the journal tells the engine.
         confirmed.map_err(|_| Stop::Unsettled(Unsettled::Drained))
     }

@@ -1,8 +1,8 @@
 //! The look: HeadObject of the version that the row means, with the customer key that opens it.
 
-use super::{DIAGNOSIS_INTERVAL, Stop, Task};
+use super::{Context, DIAGNOSIS_INTERVAL, Start, Stop, Task, Unsettled};
 use crate::encryption::{CustomerKey, Encryption, Mode};
-use crate::object::{ObjectHead, ObjectRef};
+use crate::object::{ManifestEntry, ObjectHead, ObjectRef};
 use crate::outcome::{Failure, SkipReason};
 use crate::plan::{self, Started};
 use crate::retry::Attempts;
@@ -23,6 +23,44 @@ pub(super) struct Look<'a> {
     pub(super) is_current: bool,
     /// The row stands for it: nobody has looked.
     pub(super) is_unseen: bool,
+}
+
+/// What a row's object is, looked at and left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// There it is.
+    Found {
+        /// HEAD's answer.
+        head: Box<ObjectHead>,
+        /// Whether it is known to be the current version of its key.
+        is_current: bool,
+    },
+    /// It is a delete marker, which has no data and no encryption.
+    DeleteMarker,
+    /// It can't be looked at, and why.
+    Failed(Failure),
+}
+
+/// Looks at one version of a row's key: at the one of that id, or at the current one. As [`Context::settings`] say how much is verified,
+/// checksums are asked for.
+///
+/// # Errors
+/// Nothing can be said of it: the survey drains, or met a fault that every object would meet.
+pub async fn look_at_row(
+    ctx: &Context<'_>,
+    entry: &ManifestEntry,
+    version_id: Option<&str>,
+) -> Result<Looked, Unsettled> {
+    let task = Task::new(ctx, entry, Start::default());
+    match task.look_at(version_id).await {
+        Ok(look) => Ok(Looked::Found {
+            head: Box::new(look.head),
+            is_current: look.is_current,
+        }),
+        Err(Stop::Skip(_)) => Ok(Looked::DeleteMarker),
+        Err(Stop::Row(failure) | Stop::Wrong(failure)) => Ok(Looked::Failed(failure)),
+        Err(Stop::Unsettled(why)) => Err(why),
+    }
 }
 
 /// Now, in milliseconds since 1970.

@@ -27,9 +27,11 @@ use crate::s3::{Carry, Destination, Directive, S3, Written};
 use crate::s3_error::S3Error;
 use crate::stall::Stall;
 pub use canary::Canary;
+pub use decide::{Act, Decided, Decision, decide};
 use gather::Absent;
 use keys::Keys;
 use look::Look;
+pub use look::{Looked, look_at_row};
 use multipart::{InParts, Uploads};
 pub use notes::{NoNote, Note, Notes};
 pub use row::{Ended, Start};
@@ -38,6 +40,7 @@ pub use verify::Verify;
 
 mod asked;
 mod canary;
+mod decide;
 mod gather;
 mod halfway;
 mod keys;
@@ -91,8 +94,8 @@ pub struct Context<'a> {
     pub source_keys: &'a [CustomerKey],
     /// The budgets.
     pub limiter: &'a Limiter,
-    /// Whether this runner is still the one that holds the state.
-    pub leader: Leader,
+    /// Whether this runner is still the one that holds the state. `None` is a survey: it holds none, and may not change anything.
+    pub leader: Option<Leader>,
     /// Who is told.
     pub emit: &'a dyn Fn(Event<'_>),
     /// The target; its KMS alias gets resolved on the way.
@@ -174,37 +177,7 @@ impl Context<'_> {
 
 /// Runs one row.
 pub async fn run(ctx: &Context<'_>, entry: &ManifestEntry, start: Start<'_>) -> Ended {
-    let usual_proof = ctx.settings.verify.for_object(&mut *ctx.rng.borrow_mut());
-    let mut task = Task {
-        ctx,
-        entry,
-        started: if start.doubtful {
-            Started::Before
-        } else {
-            Started::Not
-        },
-        proof: if ctx.canary.is_over() {
-            usual_proof
-        } else {
-            Proof::Read
-        },
-        usual_proof,
-        place: None,
-        must_finish: Cell::new(false),
-        wrote: Cell::new(false),
-        dated: false,
-        before: None,
-        checkpoints: start.checkpoints,
-        uploads: Uploads::of(start.checkpoints),
-        attempts: Attempts::default(),
-        superseding: start.checkpoints.iter().rev().find_map(|left| match left {
-            Checkpoint::Superseding { version_id } => Some(version_id.clone()),
-            Checkpoint::Upload { .. } | Checkpoint::Restack { .. } => None,
-        }),
-        method: Method::Copy,
-        update_refused: false,
-        given_up: None,
-    };
+    let mut task = Task::new(ctx, entry, start);
     let ended = task.run().await;
     match task.without_uploads(ended).await {
         Ok(outcome) => {
@@ -283,6 +256,18 @@ fn may_be_of_another_key(failure: &Failure, target: &Target) -> bool {
         && !failure.code.starts_with("KMS.")
 }
 
+/// What is to be done first with a row.
+enum Beginning<'a> {
+    /// It is looked at.
+    Look,
+    /// It stands for a look.
+    Known(Box<Look<'a>>),
+    /// All versions of its key are listed.
+    Restack,
+    /// Nothing: another row of its key has done it.
+    Restacked,
+}
+
 /// Why a row is not gone on with.
 enum Stop {
     /// It fails.
@@ -305,24 +290,50 @@ impl From<NoNote> for Stop {
 }
 
 impl<'c, 'a> Task<'c, 'a> {
+    /// A row that nothing has been asked about yet.
+    fn new(ctx: &'c Context<'a>, entry: &'c ManifestEntry, start: Start<'c>) -> Self {
+        let usual_proof = ctx.settings.verify.for_object(&mut *ctx.rng.borrow_mut());
+        Self {
+            ctx,
+            entry,
+            started: if start.doubtful {
+                Started::Before
+            } else {
+                Started::Not
+            },
+            proof: if ctx.canary.is_over() {
+                usual_proof
+            } else {
+                Proof::Read
+            },
+            usual_proof,
+            place: None,
+            must_finish: Cell::new(false),
+            wrote: Cell::new(false),
+            dated: false,
+            before: None,
+            checkpoints: start.checkpoints,
+            uploads: Uploads::of(start.checkpoints),
+            attempts: Attempts::default(),
+            superseding: start.checkpoints.iter().rev().find_map(|left| match left {
+                Checkpoint::Superseding { version_id } => Some(version_id.clone()),
+                Checkpoint::Upload { .. } | Checkpoint::Restack { .. } => None,
+            }),
+            method: Method::Copy,
+            update_refused: false,
+            given_up: None,
+        }
+    }
+
     /// Looks, plans and rewrites until the row has an outcome. Every turn but the first follows a counted failure, or the one
     /// refusal of an update, or the one attempt without a look, so that the bounds of [`Attempts`] bound it.
     async fn run(&mut self) -> Result<TaskOutcome, Stop> {
         let target = self.ctx.target.borrow().clone();
-        let row = plan::plan_row(self.entry, self.started, self.ctx.circumstances(&target));
-        let mut known = match row {
-            RowPlan::Skip(reason) => return Err(Stop::Skip(reason)),
-            RowPlan::Restack => return Box::pin(self.restack(None)).await,
-            RowPlan::Look if self.is_restacked() => return Ok(self.restacked()),
-            RowPlan::Unseen(head) if !self.proof.looks() && !self.deletes_superseded() => {
-                Some(Look {
-                    head: *head,
-                    key: None,
-                    is_current: true,
-                    is_unseen: true,
-                })
-            }
-            RowPlan::Unseen(_) | RowPlan::Look => None,
+        let mut known = match self.begin(&target)? {
+            Beginning::Restack => return Box::pin(self.restack(None)).await,
+            Beginning::Restacked => return Ok(self.restacked()),
+            Beginning::Known(look) => Some(*look),
+            Beginning::Look => None,
         };
         let (mut first, mut was_refused) = (true, false);
         loop {
@@ -353,6 +364,24 @@ impl<'c, 'a> Task<'c, 'a> {
         }
     }
 
+    /// What is to be done first, as far as the row alone tells.
+    fn begin(&self, target: &Target) -> Result<Beginning<'a>, Stop> {
+        match plan::plan_row(self.entry, self.started, self.ctx.circumstances(target)) {
+            RowPlan::Skip(reason) => Err(Stop::Skip(reason)),
+            RowPlan::Restack => Ok(Beginning::Restack),
+            RowPlan::Look if self.is_restacked() => Ok(Beginning::Restacked),
+            RowPlan::Unseen(head) if !self.proof.looks() && !self.deletes_superseded() => {
+                Ok(Beginning::Known(Box::new(Look {
+                    head: *head,
+                    key: None,
+                    is_current: true,
+                    is_unseen: true,
+                })))
+            }
+            RowPlan::Unseen(_) | RowPlan::Look => Ok(Beginning::Look),
+        }
+    }
+
     /// What an object has become whose key was refused, if it is not the one that was looked at any more. Asked once for a row.
     async fn changed_since(
         &self,
@@ -377,13 +406,7 @@ impl<'c, 'a> Task<'c, 'a> {
         }
         let resolving = self.key_resolver(&look.head).await;
         let target = self.ctx.target.borrow().clone();
-        let seen = Seen {
-            head: &look.head,
-            is_current: look.is_current,
-            update_refused: self.update_refused,
-        };
-        let on = self.ctx.circumstances(&target);
-        let plan = plan::plan_object(self.entry, seen, self.started, on);
+        let plan = self.planned(look, &target);
         match plan {
             Plan::Done => {
                 if let Some(before) = self.before.take() {
@@ -474,6 +497,17 @@ impl<'c, 'a> Task<'c, 'a> {
             self.delete_superseded(&target, Some(&written)).await?;
         }
         Ok(Some(self.succeeded(look)))
+    }
+
+    /// What a look decides.
+    fn planned(&self, look: &Look<'a>, target: &Target) -> Plan {
+        let seen = Seen {
+            head: &look.head,
+            is_current: look.is_current,
+            update_refused: self.update_refused,
+        };
+        let on = self.ctx.circumstances(target);
+        plan::plan_object(self.entry, seen, self.started, on)
     }
 
     /// What has to be known of an object beside what the look shows: to prove its rewrite, and to be sent along.

@@ -367,7 +367,7 @@ impl<'a> Task<'_, 'a> {
                 permit.answered(key, Answered::Taken);
                 return Ok(Err(changed()));
             }
-            if !ctx.leader.is_proven() {
+            if !self.is_leader() {
                 permit.answered(key, Answered::Taken);
                 continue;
             }

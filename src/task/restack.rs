@@ -25,7 +25,7 @@ use crate::encryption::Target;
 use crate::event::Event;
 use crate::object::NULL_VERSION;
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
-use crate::plan::stack::{self, Progress};
+use crate::plan::stack::{self, Progress, Work};
 use crate::plan::{self, NEEDS_RESTORE, Plan, Refusal, Seen, Started};
 use crate::s3::{Directive, Version};
 
@@ -152,17 +152,11 @@ impl<'a> Task<'_, 'a> {
                 }
             }
         }
-        let kinds = self.kinds(&layers, &target);
-        let superseded = self.superseded(&layers, &kinds).await?;
-        let work = stack::plan(&kinds, |at| superseded[at]);
+        let (kinds, work) = self.work(&layers, &target).await?;
         if work.is_nothing() {
             return match gone {
                 Some(failure) if layers.is_empty() => Err(Stop::Row(failure.clone())),
-                None if layers.is_empty() => Err(Stop::Row(Failure {
-                    code: "NoSuchKey".to_owned(),
-                    http_status: 404,
-                    message: "ListObjectVersions: the key has no version".to_owned(),
-                })),
+                None if layers.is_empty() => Err(Stop::Row(no_version())),
                 _ => Ok(Some(self.nothing_left(*done)?)),
             };
         }
@@ -212,6 +206,18 @@ impl<'a> Task<'_, 'a> {
         }))
     }
 
+    /// What each version needs, and what is to be done to the key.
+    pub(super) async fn work(
+        &self,
+        layers: &[Layer<'a>],
+        target: &Target,
+    ) -> Result<(Vec<stack::Layer>, Work), Stop> {
+        let kinds = self.kinds(layers, target);
+        let superseded = self.superseded(layers, &kinds).await?;
+        let work = stack::plan(&kinds, |at| superseded[at]);
+        Ok((kinds, work))
+    }
+
     /// The stack that an earlier run has begun to rewrite, and that this one has not found complete.
     fn begun<'s>(&self, layers: &'s [Layer<'a>]) -> Option<Pile<'s, 'a>> {
         let id = |layer: &'s Layer<'a>| layer.version.version_id.as_str();
@@ -237,7 +243,7 @@ impl<'a> Task<'_, 'a> {
     }
 
     /// The key's versions, newest first, each looked at.
-    async fn layers(&self) -> Result<Vec<Layer<'a>>, Stop> {
+    pub(super) async fn layers(&self) -> Result<Vec<Layer<'a>>, Stop> {
         let mut layers = Vec::new();
         for version in self.listed().await? {
             let look = if version.is_delete_marker {
@@ -338,7 +344,7 @@ impl<'a> Task<'_, 'a> {
         Ok(true)
     }
 
-    fn remember_superseded(&self, version_id: &str) {
+    pub(super) fn remember_superseded(&self, version_id: &str) {
         let keys = &self.ctx.learnt.keys;
         keys.supersede(&self.entry.key, version_id);
     }
@@ -362,7 +368,7 @@ impl<'a> Task<'_, 'a> {
     ///
     /// # Errors
     /// One of them would not come through whole, so that none is touched.
-    async fn pile<'s>(
+    pub(super) async fn pile<'s>(
         &self,
         stack: &'s [Layer<'a>],
         all: usize,
@@ -455,6 +461,15 @@ impl<'a> Task<'_, 'a> {
             self.delete_version(&layer.version.version_id).await?;
         }
         Ok(())
+    }
+}
+
+/// How a row fails whose key has nothing at all.
+pub(super) fn no_version() -> Failure {
+    Failure {
+        code: "NoSuchKey".to_owned(),
+        http_status: 404,
+        message: "ListObjectVersions: the key has no version".to_owned(),
     }
 }
 

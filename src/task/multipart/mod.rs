@@ -71,9 +71,7 @@ impl<'r, 'a> Rewrite<'r, 'a> {
         part_bytes: Option<u64>,
     ) -> Self {
         let same_parts = source.layout.is_some();
-        let layout = source.layout.unwrap_or_else(|| {
-            Layout::even(look.head.size, part_bytes.unwrap_or(PART_BYTES_DEFAULT))
-        });
+        let layout = layout(look, source.layout, part_bytes);
         let (algorithm, kind) = checksum_to_ask(&source.checksums, same_parts);
         Self {
             look,
@@ -103,6 +101,12 @@ impl<'r, 'a> Rewrite<'r, 'a> {
     }
 }
 
+/// The parts that an object gets: its own, else by what the operator has said, else of a size of ours.
+fn layout(look: &Look<'_>, own: Option<Layout>, part_bytes: Option<u64>) -> Layout {
+    let part_bytes = part_bytes.unwrap_or(PART_BYTES_DEFAULT);
+    own.unwrap_or_else(|| Layout::even(look.head.size, part_bytes))
+}
+
 /// Of everything that an upload gets when it is created, and of the object's last write: a different one is another upload.
 fn fingerprint(look: &Look<'_>, carry: &Carry) -> u64 {
     let head = &look.head;
@@ -124,6 +128,12 @@ fn fingerprint(look: &Look<'_>, carry: &Carry) -> u64 {
 }
 
 impl<'a> Task<'_, 'a> {
+    /// The parts that the version would be copied in.
+    pub(super) async fn layout(&self, look: &Look<'a>) -> Result<Layout, Stop> {
+        let source = self.source(look).await?;
+        Ok(layout(look, source.layout, self.ctx.settings.part_bytes))
+    }
+
     /// Copies the version that was looked at onto its key in parts; `None` means: look again. `destination`: what must be in that
     /// place still.
     pub(super) async fn copy_in_parts(
