@@ -22,12 +22,14 @@ use super::{Look, Stop, Task};
 use crate::bucket::Versioning;
 use crate::checkpoint::Checkpoint;
 use crate::encryption::Target;
-use crate::event::Event;
+use crate::event::{Event, Operation};
 use crate::object::NULL_VERSION;
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 use crate::plan::stack::{self, Progress, Work};
 use crate::plan::{self, NEEDS_RESTORE, Plan, Refusal, Seen, Started};
+use crate::retry::Verdict;
 use crate::s3::{Directive, Version};
+use crate::s3_error::S3Error;
 
 /// One version of the key.
 #[derive(Clone, Debug)]
@@ -97,10 +99,27 @@ impl<'a> Task<'_, 'a> {
         let mut done = Done::default();
         // Every turn but the first follows a counted failure, or the one refusal of an update.
         loop {
-            if let Some(outcome) = self.restack_once(&mut done, gone.as_ref()).await? {
-                return Ok(outcome);
+            match self.restack_once(&mut done, gone.as_ref()).await {
+                Ok(Some(outcome)) => return Ok(outcome),
+                Ok(None) => {}
+                // Somebody else, or a runner that was replaced a moment ago, has deleted what was listed: the next listing tells.
+                Err(Stop::Row(failure)) if is_gone(&failure) && !self.wrote.get() => {
+                    Box::pin(self.listed_too_early()).await?;
+                }
+                Err(stop) => return Err(stop),
             }
         }
+    }
+
+    /// Waits before the key is listed once more, within the bound of conflicts.
+    async fn listed_too_early(&mut self) -> Result<(), Stop> {
+        let operation = Operation::ListObjectVersions;
+        let error = S3Error::changed_meanwhile(operation.name());
+        let mut attempts = self.attempts;
+        let pause = self.pause(operation, &mut attempts, &Verdict::Conflict, &error);
+        let paused = pause.await;
+        self.attempts = attempts;
+        paused
     }
 
     /// Lists, plans and rewrites; `None` means: once more.
@@ -464,10 +483,18 @@ impl<'a> Task<'_, 'a> {
     }
 }
 
+/// The code of a row whose key has nothing at all.
+const NO_KEY: &str = "NoSuchKey";
+
+/// Whether a version that was listed was not there any more when it was asked for.
+fn is_gone(failure: &Failure) -> bool {
+    failure.http_status == 404 && failure.code != NO_KEY
+}
+
 /// How a row fails whose key has nothing at all.
 pub(super) fn no_version() -> Failure {
     Failure {
-        code: "NoSuchKey".to_owned(),
+        code: NO_KEY.to_owned(),
         http_status: 404,
         message: "ListObjectVersions: the key has no version".to_owned(),
     }
