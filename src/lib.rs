@@ -27,6 +27,7 @@
 //! | *Deciding*: no requests, no `async` | |
 //! | [`manifest`] | CSV manifests and inventories, out of local files |
 //! | [`plan`] | what to do with one object |
+//! | [`forecast`] | what a run would come to |
 //! | [`retry`] | what an error means, and how long to wait |
 //! | *Mechanisms*: each knows the nouns and one outside thing | |
 //! | [`s3`] | the store, over the AWS SDK |
@@ -90,6 +91,7 @@ pub mod exit;
 // Deciding: no requests, no async
 pub mod closure;
 pub mod deadline;
+pub mod forecast;
 pub mod manifest;
 pub mod plan;
 pub mod retry;

@@ -14,8 +14,8 @@ use tracing_subscriber::{Layer as _, registry};
 use super::control::control;
 use super::shards::completion_index;
 use super::{
-    Cli, Command, DemoArgs, KeyAction, LocalS3Command, LogFormat, OutputFormat, ProgressMode,
-    ReportArgs, RunArgs, Scope, StatusArgs, StoreArgs,
+    Cli, Command, DemoArgs, KeyAction, LocalS3Command, LogFormat, OutputFormat, PlanArgs,
+    ProgressMode, ReportArgs, RunArgs, Scope, StatusArgs, StoreArgs,
 };
 use crate::config::{self, JobConfig, TargetOptions};
 use crate::engine::{self, Settings};
@@ -28,7 +28,7 @@ use crate::local_s3::vault::{KeyState, KmsKey};
 use crate::progress::{Progress, Style};
 use crate::s3::Connection;
 use crate::shutdown::{Limits, Shutdown};
-use crate::{demo, report, shutdown, status};
+use crate::{demo, forecast, report, shutdown, status};
 
 /// The stack of the thread that runs a job: as much as a main thread has.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
@@ -44,6 +44,7 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Error> {
     let format = cli.log_format;
     match cli.command {
         Command::Run(args) => run(*args, format, out),
+        Command::Plan(args) => plan(*args, format, out),
         Command::Status(args) => status(&args, out),
         Command::Control(args) => control(&args, out),
         Command::Report(args) => write_report(args, format, out),
@@ -74,11 +75,40 @@ fn run(args: RunArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Er
     }
 }
 
+fn plan(args: PlanArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
+    let progress = Progress::new(args.progress.style());
+    start_log(format, &progress)?;
+    let output = args.output;
+    let html = args.html.clone();
+    let limits = args.limits.limits()?;
+    let config = args.into_config()?;
+    allow_open_files();
+    let planned = bounded(limits, |shutdown| {
+        job::plan::plan(config, progress, shutdown)
+    })?;
+    if let Some(path) = html {
+        std::fs::write(&path, forecast::page(&planned.told))
+            .map_err(|error| Error::io(format!("cannot write {}", path.display()), &error))?;
+    }
+    let text = match output {
+        OutputFormat::Text => planned.told.to_string(),
+        OutputFormat::Json => planned.told.to_json(),
+    };
+    write_out(out, &text)?;
+    match planned.stop {
+        Some(why) => Err(Error::new(
+            Exit::JobFailed,
+            format!("a run would end before its first row: {why}"),
+        )),
+        None => Ok(Exit::Complete),
+    }
+}
+
 /// Keeps the memory of this process out of core dumps: it holds customer keys from here on.
 ///
 /// # Errors
 /// The system does not let us.
-fn keep_out_of_core_dumps() -> Result<(), Error> {
+pub(super) fn keep_out_of_core_dumps() -> Result<(), Error> {
     use rustix::process::{self, Resource, Rlimit};
 
     let none = Rlimit {

@@ -4,6 +4,7 @@ mod budgets;
 mod commands;
 mod control;
 mod limits;
+mod plan;
 mod rewrite;
 mod shards;
 mod state;
@@ -19,7 +20,8 @@ pub use budgets::BudgetArgs;
 pub use commands::execute;
 pub use control::ControlArgs;
 pub use limits::LimitArgs;
-pub use rewrite::{RewriteArgs, TrustArgs};
+pub use plan::PlanArgs;
+pub use rewrite::{ProbeMode, RewriteArgs, TrustArgs};
 pub use shards::ShardArgs;
 pub use state::{ReportArgs, StatusArgs};
 
@@ -55,6 +57,8 @@ pub struct Cli {
 pub enum Command {
     /// Re-encrypt the objects of a manifest.
     Run(Box<RunArgs>),
+    /// What a run would come to: decisions, requests, cost, time. Changes nothing.
+    Plan(Box<PlanArgs>),
     /// Where a job stands with all its shards, read from its state; also while it runs.
     Status(StatusArgs),
     /// Reach into a run: pause it, let it go on, change its rate, ask it.

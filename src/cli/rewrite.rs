@@ -148,18 +148,14 @@ impl TrustArgs {
     /// What was meant.
     pub fn trust(&self) -> Trust {
         Trust {
-            probe: match self.probe {
-                ProbeMode::Auto => Probe::Auto,
-                ProbeMode::Always => Probe::Always,
-                ProbeMode::Off => Probe::Off,
-            },
+            probe: self.probe.into(),
             canary: self.canary,
             accept_race: self.accept_race,
         }
     }
 }
 
-fn verify(text: &str) -> Result<Verify, String> {
+pub(super) fn verify(text: &str) -> Result<Verify, String> {
     let unknown = || format!("{text:?} is none of answer, head, read, sample=PERCENT%");
     match text {
         "answer" => Ok(Verify::Answer),
@@ -226,6 +222,16 @@ pub enum ProbeMode {
     Always,
     /// Never.
     Off,
+}
+
+impl From<ProbeMode> for Probe {
+    fn from(mode: ProbeMode) -> Self {
+        match mode {
+            ProbeMode::Auto => Self::Auto,
+            ProbeMode::Always => Self::Always,
+            ProbeMode::Off => Self::Off,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::shard::{SHARDS_MAX, Shard};
 const COMPLETION_INDEX: &str = "JOB_COMPLETION_INDEX";
 
 /// Requests on the wire where nobody says.
-const CONCURRENCY_DEFAULT: u16 = 256;
+pub(super) const CONCURRENCY_DEFAULT: u16 = 256;
 
 /// Which part of a job a process has.
 #[derive(Clone, Debug, Args)]

@@ -11,6 +11,7 @@ mod home;
 mod live;
 mod open;
 mod pinned;
+pub mod plan;
 mod preflight;
 mod pulse;
 mod push;

@@ -20,7 +20,7 @@ use crate::profile::StoreProfile;
 use crate::s3::S3;
 
 /// Where scratch objects are put, and removed again, in the bucket of the job.
-const SCRATCH: &str = ".reseal-scratch";
+pub(super) const SCRATCH: &str = ".reseal-scratch";
 /// Objects that are read back before the rest is begun, on a store other than AWS that nobody has said anything about.
 const CANARY_DEFAULT: u64 = 10;
 
@@ -85,13 +85,7 @@ impl Question<'_> {
                 Some("--method auto copies what it can't update"),
             ));
         }
-        // On AWS copies are what is documented. Another store proves itself, also where nothing could be tried on scratch objects.
-        let is_trusted = !profile.probed && self.s3.is_aws();
-        let default = if is_trusted || config.trust.probe == Probe::Off {
-            0
-        } else {
-            CANARY_DEFAULT
-        };
+        let default = default_canary(self.s3, &profile, config.trust.probe);
         Ok(Trusted {
             canary: config.trust.canary.unwrap_or(default),
             profile,
@@ -144,6 +138,17 @@ impl Question<'_> {
 
     fn warn(&self, message: &str) {
         (self.emit)(Event::Warning { message });
+    }
+}
+
+/// Objects that are read back before the rest is begun, where the operator has not said.
+pub(super) fn default_canary(s3: &S3, profile: &StoreProfile, probe: Probe) -> u64 {
+    // On AWS copies are what is documented. Another store proves itself, also where nothing could be tried on scratch objects.
+    let is_trusted = !profile.probed && s3.is_aws();
+    if is_trusted || probe == Probe::Off {
+        0
+    } else {
+        CANARY_DEFAULT
     }
 }
 

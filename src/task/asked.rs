@@ -60,6 +60,16 @@ impl Asked {
 }
 
 impl Task<'_, '_> {
+    /// Counts a question that has been answered, once however often it was sent.
+    pub(super) fn count(&self, asked: Asked) {
+        let mut counted = self.counted.get();
+        match asked.operation {
+            Operation::HeadObject => counted.add_look(asked.units.kms > 0),
+            operation => counted.add(operation, 1),
+        }
+        self.counted.set(counted);
+    }
+
     /// A look. To show the checksum of an object under a KMS key, S3 has to decrypt it; where nobody has looked yet, it may be one.
     pub(super) fn asked_to_head(&self, checksums: bool) -> Asked {
         let known = self.entry.known.encryption;

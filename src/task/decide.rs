@@ -5,8 +5,10 @@
 
 use super::pile::Way;
 use super::restack::{Layer, no_version};
+use super::verify::Proof;
 use super::{Beginning, Context, Look, Start, Stop, Task, Unsettled};
 use crate::encryption::Target;
+use crate::forecast::Requests;
 use crate::object::{ManifestEntry, ObjectHead};
 use crate::outcome::{Failure, SkipReason};
 use crate::plan::{Layout, Plan};
@@ -22,6 +24,10 @@ pub struct Decision {
     pub is_unseen: bool,
     /// What would be done.
     pub decided: Decided,
+    /// What was asked and answered for it: the run would ask the same.
+    pub asked: Requests,
+    /// How much of the rewrite would be checked.
+    pub(super) proof: Proof,
 }
 
 /// What would be done with a row.
@@ -79,7 +85,19 @@ pub async fn decide(ctx: &Context<'_>, entry: &ManifestEntry) -> Result<Decision
         is_unseen: seen.as_ref().is_some_and(|look| look.is_unseen),
         head: seen.map(|look| look.head),
         decided,
+        asked: task.counted.get(),
+        proof: task.proof,
     })
+}
+
+/// Whether deciding a row takes a look at its object: it does not tell enough itself.
+pub fn takes_a_look(ctx: &Context<'_>, entry: &ManifestEntry) -> bool {
+    let task = Task::new(ctx, entry, Start::default());
+    let target = ctx.target.borrow();
+    matches!(
+        task.begin(&target),
+        Ok(Beginning::Look | Beginning::Restack)
+    )
 }
 
 impl<'a> Task<'_, 'a> {

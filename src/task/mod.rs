@@ -16,6 +16,7 @@ use crate::checkpoint::Checkpoint;
 use crate::closure::Evidence;
 use crate::encryption::{CustomerKey, Target};
 use crate::event::{Event, Operation};
+use crate::forecast::Requests;
 use crate::journal::Leader;
 use crate::limiter::Limiter;
 use crate::object::{ManifestEntry, ObjectHead};
@@ -27,7 +28,8 @@ use crate::s3::{Carry, Destination, Directive, S3, Written};
 use crate::s3_error::S3Error;
 use crate::stall::Stall;
 pub use canary::Canary;
-pub use decide::{Act, Decided, Decision, decide};
+pub use decide::{Act, Decided, Decision, decide, takes_a_look};
+pub use foresee::{Foretold, foretell, foretell_questions};
 use gather::Absent;
 use keys::Keys;
 use look::Look;
@@ -41,6 +43,7 @@ pub use verify::Verify;
 mod asked;
 mod canary;
 mod decide;
+mod foresee;
 mod gather;
 mod halfway;
 mod keys;
@@ -210,6 +213,8 @@ struct Task<'c, 'a> {
     dated: bool,
     /// A change was sent: what is asked after it is asked also while the run drains.
     wrote: Cell<bool>,
+    /// What was asked and answered.
+    counted: Cell<Requests>,
     /// What was there before the last attempt, as far as it is to be proven.
     before: Option<Evidence>,
     /// What an earlier run has left word of, oldest first.
@@ -310,6 +315,7 @@ impl<'c, 'a> Task<'c, 'a> {
             place: None,
             must_finish: Cell::new(false),
             wrote: Cell::new(false),
+            counted: Cell::default(),
             dated: false,
             before: None,
             checkpoints: start.checkpoints,

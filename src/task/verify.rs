@@ -51,6 +51,16 @@ impl Proof {
     }
 }
 
+impl Proof {
+    /// The same, or more.
+    pub(super) fn at_least_head(self) -> Self {
+        match self {
+            Self::Answer => Self::Head,
+            proof => proof,
+        }
+    }
+}
+
 impl Verify {
     /// What that means for one object.
     pub(super) fn for_object(self, rng: &mut impl rand::Rng) -> Proof {

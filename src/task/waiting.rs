@@ -52,11 +52,15 @@ impl Task<'_, '_> {
     {
         loop {
             let error = match self.send(asked, request()).await? {
-                Ok(answer) => return Ok(Ok(answer)),
+                Ok(answer) => {
+                    self.count(asked);
+                    return Ok(Ok(answer));
+                }
                 Err(error) => error,
             };
             let verdict = retry::judge_look(&error);
             if verdict == Verdict::FailRow {
+                self.count(asked);
                 return Ok(Err(error));
             }
             self.pause(asked.operation, attempts, &verdict, &error)

@@ -22,6 +22,7 @@ mod moto;
 mod multipart;
 mod operators;
 mod pinned;
+mod plan;
 mod preflight;
 mod probe;
 mod prometheus;

@@ -36,36 +36,43 @@ fn every_flag_has_a_row_with_its_variable() {
     let table = section(&readme, "Flags");
     let mut cli = Cli::command();
     cli.build();
-    for name in ["run", "status", "report", "demo"] {
+    for name in ["run", "plan", "status", "report", "demo"] {
         let command = cli.find_subcommand(name).expect("a command");
         let head = format!("| **`reseal {name}`**");
         let (_, rows) = table.split_once(&head).expect("its rows");
         let rows = rows.split("\n| **").next().unwrap_or_default();
+        let rows: Vec<_> = rows.lines().map(|row| (flags(row), row)).collect();
         for argument in command.get_arguments().filter(|argument| {
             !argument.is_global_set() && !["help", "version"].contains(&argument.get_id().as_str())
         }) {
             let flag = argument.get_long().expect("flags only");
-            let row = rows.lines().find(|row| {
-                let rest = row.strip_prefix(&format!("| `--{flag}"));
-                rest.is_some_and(|rest| rest.starts_with(['`', ' ']))
-            });
-            let row = row.unwrap_or_else(|| panic!("no row for {name} --{flag}"));
+            let row = rows.iter().find(|(flags, _)| flags.contains(&flag));
+            let (flags, row) = row.unwrap_or_else(|| panic!("no row for {name} --{flag}"));
             if let Some(variable) = argument.get_env().and_then(|name| name.to_str()) {
-                assert!(
-                    row.contains(&format!("`{variable}`")),
-                    "{variable} in {row}"
-                );
+                let usual = format!("RESEAL_{}", flag.to_uppercase().replace('-', "_"));
+                let told = match flags.len() {
+                    1 => variable,
+                    _ if variable == usual => "RESEAL_…",
+                    _ => panic!("{variable} is told nowhere"),
+                };
+                assert!(row.contains(&format!("`{told}`")), "{variable} in {row}");
             }
         }
-        let rows = rows.lines().filter_map(|row| row.strip_prefix("| `--"));
-        for row in rows {
-            let flag = row.split(['`', ' ']).next().expect("a flag");
+        for flag in rows.iter().flat_map(|(flags, _)| flags) {
             let known = command
                 .get_arguments()
                 .any(|argument| argument.get_long() == Some(flag));
             assert!(known, "{name} has no --{flag}");
         }
     }
+}
+
+/// The flags in a row's first cell: one, or those that another command has too.
+fn flags(row: &str) -> Vec<&str> {
+    let cell = row[..row.find(" | ").unwrap_or(row.len())].split("`--");
+    cell.skip(1)
+        .filter_map(|text| text.split(['`', ' ']).next())
+        .collect()
 }
 
 #[test]

@@ -21,7 +21,6 @@ pub(super) use uploads::Uploads;
 
 use super::asked::Asked;
 use super::rewrite::{Next, target_key};
-use super::verify::Proof;
 use super::{Look, Stop, Task};
 use crate::checkpoint::Checkpoint;
 use crate::closure::Evidence;
@@ -147,9 +146,7 @@ impl<'a> Task<'_, 'a> {
         let source = self.source(look).await?;
         let part_bytes = self.ctx.settings.part_bytes;
         // A completion that does not tell is proven by what there was before, checksums included.
-        if self.proof == Proof::Answer {
-            self.proof = Proof::Head;
-        }
+        self.proof = self.proof.at_least_head();
         self.before.get_or_insert_with(|| {
             Evidence::of(ObjectHead {
                 checksums: source.checksums.clone(),

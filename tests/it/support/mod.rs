@@ -296,7 +296,7 @@ impl Run {
             self.stdout,
             self.stderr
         );
-        if self.stdout.contains("\"methods\":") {
+        if self.stdout.contains("\"already_settled\":") {
             let summary = self.summary();
             let rows = ["succeeded", "skipped", "failed"].map(|name| count(&summary, name));
             let sums = ["methods", "skips", "failures"].map(|name| sum(&summary[name]));

@@ -1,0 +1,214 @@
+//! `reseal plan`.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::commands::keep_out_of_core_dumps;
+use super::rewrite::verify;
+use super::shards::CONCURRENCY_DEFAULT;
+use super::{
+    BudgetArgs, LimitArgs, OutputFormat, ProbeMode, ProgressMode, RewriteArgs, StoreArgs, ToMode,
+};
+use crate::config::{self, Location, TargetOptions, Trust};
+use crate::error::Error;
+use crate::forecast::{PRICES_BYTES_MAX, Prices};
+use crate::job::plan::{PlanConfig, SAMPLE_MAX};
+use crate::job::survey::SurveyConfig;
+use crate::task::Verify;
+
+/// `reseal plan`. What it has in common with `reseal run` is named the same.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// The objects: whatever `reseal run` takes, as a path or s3://bucket/key; - is standard input.
+    #[arg(long, env = "RESEAL_MANIFEST", value_name = "PATH|S3-URL|-")]
+    pub manifest: Location,
+    /// The encryption that the objects shall be under.
+    #[arg(long, env = "RESEAL_TO", value_name = "MODE")]
+    pub to: ToMode,
+    /// Look at so many rows only, chosen by chance, and estimate: at most 1,000,000 [default: all].
+    #[arg(long, env = "RESEAL_SAMPLE", value_name = "ROWS")]
+    pub sample: Option<NonZeroU64>,
+    /// Prices in place of AWS's list: a file like src/forecast/prices.json.
+    #[arg(long, env = "RESEAL_PRICES", value_name = "FILE")]
+    pub prices: Option<PathBuf>,
+    /// Write a page for whoever signs it off, which needs nothing else.
+    #[arg(long, env = "RESEAL_HTML", value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// The KMS key: ARN, id, alias or alias ARN. Without it, the AWS-managed key aws/s3.
+    #[arg(
+        long,
+        env = "RESEAL_KMS_KEY_ID",
+        value_name = "KEY",
+        help_heading = "Target"
+    )]
+    pub kms_key_id: Option<String>,
+    /// Whether objects would use an S3 Bucket Key (SSE-KMS).
+    #[arg(
+        long,
+        env = "RESEAL_BUCKET_KEY",
+        value_name = "BOOL",
+        help_heading = "Target"
+    )]
+    pub bucket_key: Option<bool>,
+    /// Additional encryption context: a JSON object of strings.
+    #[arg(
+        long,
+        env = "RESEAL_KMS_ENCRYPTION_CONTEXT",
+        value_name = "JSON",
+        help_heading = "Target"
+    )]
+    pub kms_encryption_context: Option<String>,
+    /// The new customer key (SSE-C): a file with 32 raw bytes or their base64.
+    #[arg(
+        long,
+        env = "RESEAL_SSE_C_KEY_FILE",
+        value_name = "FILE",
+        help_heading = "Target"
+    )]
+    pub sse_c_key_file: Option<PathBuf>,
+    /// A customer key that objects are under now; may be given again.
+    #[arg(
+        long,
+        env = "RESEAL_SOURCE_SSE_C_KEY_FILE",
+        value_name = "FILE",
+        value_delimiter = ',',
+        help_heading = "Source"
+    )]
+    pub source_sse_c_key_file: Vec<PathBuf>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// How objects would be rewritten.
+    #[command(flatten)]
+    pub rewrite: RewriteArgs,
+    /// Try on scratch keys what the store does, as a run would; off changes nothing at all.
+    #[arg(
+        long,
+        env = "RESEAL_PROBE",
+        default_value = "off",
+        value_name = "WHEN",
+        help_heading = "Trust"
+    )]
+    pub probe: ProbeMode,
+    /// Objects that would be read back before the rest is begun [default: as for run].
+    #[arg(long, env = "RESEAL_CANARY", value_name = "N", help_heading = "Trust")]
+    pub canary: Option<u64>,
+    /// How each rewrite would be checked: answer, head, read, sample=1%.
+    #[arg(
+        long,
+        env = "RESEAL_VERIFY",
+        default_value = "answer",
+        value_name = "HOW",
+        value_parser = verify,
+        help_heading = "Trust"
+    )]
+    pub verify: Verify,
+    /// What the run may send in a second, and the looks of the plan too.
+    #[command(flatten)]
+    pub budgets: BudgetArgs,
+    /// Most requests on the wire [default: 256].
+    #[arg(
+        long,
+        env = "RESEAL_CONCURRENCY",
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=4096),
+        help_heading = "Budgets"
+    )]
+    pub concurrency: Option<u16>,
+    /// When it ends before its rows do.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// The plan on standard output.
+    #[arg(
+        long,
+        env = "RESEAL_OUTPUT",
+        default_value = "text",
+        value_name = "FORMAT",
+        help_heading = "Telling"
+    )]
+    pub output: OutputFormat,
+    /// Progress on standard error; auto is a bar on a terminal and log lines elsewhere.
+    #[arg(
+        long,
+        env = "RESEAL_PROGRESS",
+        default_value = "auto",
+        value_name = "STYLE",
+        help_heading = "Telling"
+    )]
+    pub progress: ProgressMode,
+}
+
+impl PlanArgs {
+    /// What was meant.
+    ///
+    /// # Errors
+    /// A combination that makes no sense, or a file that can't be read.
+    pub fn into_config(self) -> Result<PlanConfig, Error> {
+        if self.sse_c_key_file.is_some() || !self.source_sse_c_key_file.is_empty() {
+            keep_out_of_core_dumps()?;
+        }
+        let target = config::target(
+            self.to.into(),
+            TargetOptions {
+                kms_key_id: self.kms_key_id,
+                bucket_key: self.bucket_key,
+                kms_encryption_context: self.kms_encryption_context,
+                sse_c_key_file: self.sse_c_key_file,
+            },
+        )?;
+        let source_keys = self.source_sse_c_key_file.iter();
+        let source_keys = source_keys
+            .map(|file| config::customer_key(file))
+            .collect::<Result<_, _>>()?;
+        let rewriting = self.rewrite.into_settings(self.verify)?;
+        config::method_serves(rewriting.rules.method, &target)?;
+        let sample = self.sample.map(NonZeroU64::get);
+        if let Some(rows) = sample.filter(|rows| *rows > SAMPLE_MAX) {
+            return Err(Error::usage(format!(
+                "--sample {rows} is above {SAMPLE_MAX} rows: leave it out to look at all"
+            )));
+        }
+        Ok(PlanConfig {
+            survey: SurveyConfig {
+                connection: self.store.into(),
+                budgets: self.budgets.budgets()?,
+                concurrency: self.concurrency.unwrap_or(CONCURRENCY_DEFAULT).into(),
+                max_stall: self.limits.max_stall,
+                throttle_file: self.limits.throttle_file,
+                throttle_url: self.limits.throttle_url,
+            },
+            manifest: self.manifest,
+            target,
+            source_keys,
+            rewriting,
+            trust: Trust {
+                probe: self.probe.into(),
+                canary: self.canary,
+                accept_race: false,
+            },
+            sample,
+            prices: self.prices.as_deref().map(prices).transpose()?,
+        })
+    }
+}
+
+/// Reads a price table.
+fn prices(path: &Path) -> Result<Prices, Error> {
+    let fault = |what: String| Error::usage(format!("--prices {}: {what}", path.display()));
+    let file = File::open(path).map_err(|error| fault(error.to_string()))?;
+    let mut json = Vec::new();
+    file.take(PRICES_BYTES_MAX + 1)
+        .read_to_end(&mut json)
+        .map_err(|error| fault(error.to_string()))?;
+    if json.len() as u64 > PRICES_BYTES_MAX {
+        return Err(fault(format!("it is above {PRICES_BYTES_MAX} bytes")));
+    }
+    Prices::parse(&json).map_err(|error| {
+        fault(error)
+            .hint("it is JSON like the table that comes with reseal, src/forecast/prices.json")
+    })
+}
