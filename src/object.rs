@@ -58,6 +58,29 @@ pub struct ObjectRef<'a> {
     pub version_id: Option<&'a str>,
 }
 
+/// An object, or one version of it, as a listing shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListedObject {
+    /// The key.
+    pub key: String,
+    /// The version, where versions were listed; the null version is the word `null`.
+    pub version_id: Option<String>,
+    /// Whether it is the current version of its key.
+    pub is_latest: bool,
+    /// Whether it is a delete marker, which has no data.
+    pub is_delete_marker: bool,
+    /// Size in bytes; a delete marker has none.
+    pub size: Option<u64>,
+    /// When it was written, in milliseconds since 1970.
+    pub last_modified_ms: Option<i64>,
+    /// ETag without quotes.
+    pub etag: Option<String>,
+    /// Storage class, S3's spelling.
+    pub storage_class: Option<String>,
+    /// Checksum algorithms, S3's spelling, with commas between them.
+    pub checksum_algorithm: Option<String>,
+}
+
 /// What HeadObject told of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectHead {

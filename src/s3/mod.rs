@@ -7,6 +7,7 @@
 //! - `look`, `copy`, `update`, `multipart`: an object, and the three ways of rewriting it.
 //! - `properties`, `versions`: what a look does not show.
 //! - `read`, `scratch`: bytes back, and objects to try things on.
+//! - `list`: pages of a listing.
 //! - `bucket`: what is true of a whole bucket.
 //! - `transfer`: whole objects to and from local files.
 //! - `small`: objects of a program's own, in memory.
@@ -20,6 +21,7 @@ mod credentials;
 mod direct;
 mod error;
 mod headers;
+mod list;
 mod look;
 mod multipart;
 mod properties;
@@ -55,6 +57,7 @@ use credentials::{Renewing, Signer, TellRefused};
 use direct::{Direct, Learn};
 
 pub use copy::{Carry, Copy, Destination, Directive, SourceCondition, Written};
+pub use list::ListPage;
 pub use look::Ask;
 pub use multipart::{Complete, CopyPart, Create, Part, PartsPage, Upload};
 pub use read::{ReadBack, unpaced};

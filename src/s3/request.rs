@@ -357,9 +357,21 @@ pub(super) fn version_of(version_id: Option<&str>) -> Option<String> {
 
 /// A key of a listing. A store that doesn't know the encoding doesn't name it.
 pub(super) fn decoded(name: &str, encoding: Option<&EncodingType>) -> String {
-    if encoding != Some(&EncodingType::Url) {
-        return name.to_owned();
+    match encoding {
+        Some(EncodingType::Url) => String::from_utf8_lossy(&url_decoded(name)).into_owned(),
+        _ => name.to_owned(),
     }
+}
+
+/// The same; `None` where it is no UTF-8, which no key is.
+pub(super) fn decoded_strictly(name: &str, encoding: Option<&EncodingType>) -> Option<String> {
+    match encoding {
+        Some(EncodingType::Url) => String::from_utf8(url_decoded(name)).ok(),
+        _ => Some(name.to_owned()),
+    }
+}
+
+fn url_decoded(name: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -375,7 +387,7 @@ pub(super) fn decoded(name: &str, encoding: Option<&EncodingType>) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 #[cfg(test)]
@@ -478,5 +490,8 @@ mod tests {
         let url = Some(&EncodingType::Url);
         assert_eq!(decoded("a%0Ab+c%2B%zz%4", url), "a\nb c+%zz%4");
         assert_eq!(decoded("a%0Ab+c", None), "a%0Ab+c");
+        assert_eq!(decoded("a%FF", url), "a\u{fffd}");
+        assert_eq!(decoded_strictly("a%FF", url), None);
+        assert_eq!(decoded_strictly("a+%C3%A4", url).as_deref(), Some("a ä"));
     }
 }
