@@ -40,6 +40,23 @@ pub enum Encryption {
 }
 
 impl Encryption {
+    /// The KMS key, as the store names it, or the MD5 of the customer's key in base64.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::SseKms { key, .. } | Self::DsseKms { key } => key.as_deref(),
+            Self::SseC { key_md5 } => Some(key_md5),
+            Self::NotSse | Self::SseS3 => None,
+        }
+    }
+
+    /// Whether it is under that key: a KMS key by its ARN or id, a customer's by its MD5. `None`: the store names none.
+    pub fn is_under(&self, key: &str) -> Option<bool> {
+        match self {
+            Self::NotSse | Self::SseS3 => Some(false),
+            _ => Some(same_key(key, self.key()?)),
+        }
+    }
+
     /// The mode alone, for counts and labels.
     pub fn mode(&self) -> Mode {
         match self {

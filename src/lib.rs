@@ -31,6 +31,7 @@
 //! | [`retry`] | what an error means, and how long to wait |
 //! | *Mechanisms*: each knows the nouns and one outside thing | |
 //! | [`s3`] | the store, over the AWS SDK |
+//! | [`checksum`] | the checksums that S3 keeps, computed |
 //! | [`limiter`] | the budgets: what may be sent, and when |
 //! | [`stall`] | that nothing goes on for the moment, and what is waited for |
 //! | [`journal`] | the durable state of a job |
@@ -52,6 +53,7 @@
 //! | [`metrics`] | Prometheus |
 //! | [`summary`] | what a run comes to |
 //! | [`report`] | the completion report, as S3 Batch Operations writes it |
+//! | [`verification`] | whether the target holds, and which keys may be retired |
 //! | [`human`] | text for a person |
 //! | *The edge* | |
 //! | [`config`] | what the operator means |
@@ -99,6 +101,7 @@ pub mod retry;
 // Mechanisms: each knows the nouns and one outside thing
 pub mod s3;
 
+pub mod checksum;
 pub mod durable;
 pub mod limiter;
 pub mod stall;
@@ -131,6 +134,7 @@ pub mod metrics;
 pub mod summary;
 
 pub mod report;
+pub mod verification;
 
 pub mod human;
 

@@ -119,6 +119,15 @@ pub struct ObjectHead {
 }
 
 impl ObjectHead {
+    /// The MD5 of its bytes in hexadecimal, where its ETag is that. Source: S3 API Reference, "Object", ETag: for objects that were
+    /// uploaded or copied in one piece, under SSE-S3 or none.
+    pub fn md5_by_etag(&self) -> Option<&str> {
+        let etag = self.etag.trim_matches('"');
+        let is_md5 = etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_told = matches!(self.encryption, Encryption::NotSse | Encryption::SseS3);
+        (is_md5 && is_told).then_some(etag)
+    }
+
     /// An object of which no more than this is known.
     pub fn bare(etag: String, size: u64, encryption: Encryption) -> Self {
         Self {
@@ -271,7 +280,37 @@ pub enum ChecksumKind {
     Composite,
 }
 
+/// What came of reading an object back and holding its bytes against the checksum that the store keeps of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// The same, by this checksum.
+    Same(String),
+    /// Something else.
+    Differs {
+        /// By which checksum.
+        algorithm: String,
+        /// What the store keeps.
+        stored: String,
+        /// What was read has.
+        read: String,
+    },
+    /// Read to its end; the store keeps no checksum of the whole object that could be computed.
+    NothingToCompare,
+    /// Not read: in an archive tier, and not restored.
+    Archived,
+}
+
 impl Checksums {
+    /// The checksums of all bytes: by algorithm, as S3 shows them. One of parts' checksums is none.
+    pub fn of_whole(&self) -> impl Iterator<Item = (&str, &str)> {
+        let is_whole = self.kind != Some(ChecksumKind::Composite);
+        let values = self
+            .values
+            .iter()
+            .filter(move |(_, value)| is_whole && !value.contains('-'));
+        values.map(|(algorithm, value)| (algorithm.as_str(), value.as_str()))
+    }
+
     /// Whether two objects have the same bytes as far as their checksums tell: by the first algorithm that both have, of the
     /// same kind. `None` where there is none.
     pub fn agree(&self, other: &Self) -> Option<bool> {

@@ -56,6 +56,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("journal", &["durable", "retry", "s3"]),
     // What each that writes files needs.
     ("durable", &[]),
+    ("checksum", &[]),
     ("limiter", &["retry"]),
     ("stall", &["human", "retry"]),
     ("control", &["human"]),
@@ -76,7 +77,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "task",
         &[
-            "closure", "journal", "limiter", "plan", "retry", "s3", "stall",
+            "checksum", "closure", "journal", "limiter", "plan", "retry", "s3", "stall",
         ],
     ),
     // The only wiring point.
@@ -100,6 +101,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("progress", &["human", "pace"]),
     ("report", &["durable", "human", "manifest"]),
     ("summary", &["human"]),
+    ("verification", &["human"]),
 ];
 
 /// Rooms that wire others together may be named by the edge alone.
@@ -126,7 +128,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("bytesize", &["cli"]),
     ("clap", &["cli", "main"]),
     ("crc32fast", &["journal", "shard"]),
-    ("crc_fast", &["local_s3"]),
+    ("crc_fast", &["checksum", "local_s3"]),
     ("csv", &["manifest", "report"]),
     ("flate2", &["demo", "manifest"]),
     (
@@ -153,6 +155,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("s3s", &["local_s3"]),
     ("serde", &["*"]),
     ("serde_json", &["*"]),
+    ("sha1", &["checksum"]),
     ("sha2", &["*"]),
     ("subtle", &["local_s3"]),
     ("tempfile", &["*"]),

@@ -15,7 +15,7 @@ use super::control::control;
 use super::shards::completion_index;
 use super::{
     Cli, Command, DemoArgs, KeyAction, LocalS3Command, LogFormat, OutputFormat, PlanArgs,
-    ProgressMode, ReportArgs, RunArgs, Scope, StatusArgs, StoreArgs,
+    ProgressMode, ReportArgs, RunArgs, Scope, StatusArgs, StoreArgs, VerifyArgs,
 };
 use crate::config::{self, JobConfig, TargetOptions};
 use crate::engine::{self, Settings};
@@ -45,6 +45,7 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Error> {
     match cli.command {
         Command::Run(args) => run(*args, format, out),
         Command::Plan(args) => plan(*args, format, out),
+        Command::Verify(args) => verify(*args, format, out),
         Command::Status(args) => status(&args, out),
         Command::Control(args) => control(&args, out),
         Command::Report(args) => write_report(args, format, out),
@@ -104,6 +105,27 @@ fn plan(args: PlanArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, 
     }
 }
 
+fn verify(args: VerifyArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
+    let progress = Progress::new(args.progress.style());
+    start_log(format, &progress)?;
+    let output = args.output;
+    let limits = args.limits.limits()?;
+    let config = args.into_config()?;
+    allow_open_files();
+    let verified = bounded(limits, |shutdown| {
+        job::verify::verify(config, progress, shutdown)
+    })?;
+    let text = match output {
+        OutputFormat::Text => verified.to_string(),
+        OutputFormat::Json => verified.to_json(),
+    };
+    write_out(out, &text)?;
+    Ok(match verified.holds {
+        true => Exit::Complete,
+        false => Exit::RowsFailed,
+    })
+}
+
 /// Keeps the memory of this process out of core dumps: it holds customer keys from here on.
 ///
 /// # Errors
@@ -152,7 +174,7 @@ impl RunArgs {
         if self.state == Some(config::Location::Stdin) {
             return Err(Error::usage("--state is a folder or s3://bucket/prefix"));
         }
-        let stop_on = self.limits.codes()?;
+        let stop_on = super::limits::codes(&self.stop_on)?;
         let shard = self.shards.shard(completion_index().as_deref())?;
         let concurrency = self.shards.concurrency(shard)?;
         let rewriting = self.rewrite.into_settings(self.trust.verify)?;
@@ -188,7 +210,7 @@ impl RunArgs {
 }
 
 impl ProgressMode {
-    fn style(self) -> Style {
+    pub(super) fn style(self) -> Style {
         match self {
             Self::Auto if std::io::stderr().is_terminal() => Style::Bar,
             Self::Bar => Style::Bar,

@@ -1,4 +1,4 @@
-//! When a run ends before its rows do: flags of `reseal run`.
+//! When a run, or a survey, ends before its rows do.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -17,14 +17,6 @@ use crate::shutdown::Limits;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Stop when a row would fail with one of these codes, as the report has them; it stays unsettled.
-    #[arg(
-        long,
-        env = "RESEAL_STOP_ON",
-        value_name = "CODE,...",
-        value_delimiter = ','
-    )]
-    pub stop_on: Vec<String>,
     /// Wait so long for credentials to be renewed, or a store to come back, once it has worked; 0s doesn't wait.
     #[arg(
         long,
@@ -78,21 +70,21 @@ impl LimitArgs {
             until: self.until.as_deref().map(until).transpose()?,
         })
     }
+}
 
-    /// The codes with which no row may fail.
-    ///
-    /// # Errors
-    /// One that is empty.
-    pub fn codes(&self) -> Result<BTreeSet<String>, Error> {
-        let code = |code: &String| {
-            match code.trim() {
-            "" => Err(Error::usage("--stop-on has an empty code")
-                .hint("give the codes of the report's failed rows, as in --stop-on AccessDenied,KMS.DisabledException")),
-            code => Ok(code.to_owned()),
-        }
-        };
-        self.stop_on.iter().map(code).collect()
+/// The codes with which no row may fail: `--stop-on`.
+///
+/// # Errors
+/// One that is empty.
+pub fn codes(stop_on: &[String]) -> Result<BTreeSet<String>, Error> {
+    let code = |code: &String| {
+        match code.trim() {
+        "" => Err(Error::usage("--stop-on has an empty code")
+            .hint("give the codes of the report's failed rows, as in --stop-on AccessDenied,KMS.DisabledException")),
+        code => Ok(code.to_owned()),
     }
+    };
+    stop_on.iter().map(code).collect()
 }
 
 fn until(text: &str) -> Result<Zoned, Error> {

@@ -8,6 +8,7 @@ mod plan;
 mod rewrite;
 mod shards;
 mod state;
+mod verify;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use plan::PlanArgs;
 pub use rewrite::{ProbeMode, RewriteArgs, TrustArgs};
 pub use shards::ShardArgs;
 pub use state::{ReportArgs, StatusArgs};
+pub use verify::VerifyArgs;
 
 use crate::config::{Location, TargetMode};
 use crate::http::Address;
@@ -59,6 +61,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// What a run would come to: decisions, requests, cost, time. Changes nothing.
     Plan(Box<PlanArgs>),
+    /// Look at every object of a manifest or a bucket: whether the target holds, and which keys may be retired. Changes nothing.
+    Verify(Box<VerifyArgs>),
     /// Where a job stands with all its shards, read from its state; also while it runs.
     Status(StatusArgs),
     /// Reach into a run: pause it, let it go on, change its rate, ask it.
@@ -173,6 +177,15 @@ pub struct RunArgs {
         help_heading = "Limits"
     )]
     pub failure_threshold: u8,
+    /// Stop when a row would fail with one of these codes, as the report has them; it stays unsettled.
+    #[arg(
+        long,
+        env = "RESEAL_STOP_ON",
+        value_name = "CODE,...",
+        value_delimiter = ',',
+        help_heading = "Limits"
+    )]
+    pub stop_on: Vec<String>,
     /// When it ends before its rows do.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -414,17 +427,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound_and_every_flag_of_run_is_a_variable_too() {
+    fn the_definition_is_sound_and_every_flag_of_a_job_is_a_variable_too() {
         Cli::command().debug_assert();
         let command = Cli::command();
-        let run = command
-            .find_subcommand("run")
-            .expect("there is a run command");
-        for argument in run
-            .get_arguments()
+        let of = |name: &str| {
+            let found = command.find_subcommand(name).expect("the command");
+            found.get_arguments().collect::<Vec<_>>()
+        };
+        for argument in ["run", "verify"]
+            .into_iter()
+            .flat_map(of)
             .filter(|argument| argument.get_id() != "help")
         {
-            let flag = argument.get_long().expect("run has flags only");
+            let flag = argument.get_long().expect("they have flags only");
             let variable = format!("RESEAL_{}", flag.to_uppercase().replace('-', "_"));
             assert_eq!(
                 argument.get_env().and_then(|name| name.to_str()),

@@ -21,6 +21,7 @@ mod source;
 mod spec;
 pub mod survey;
 mod trust;
+pub mod verify;
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -153,6 +153,11 @@ impl Schema {
         self.columns.contains(&Column::IsLatest)
     }
 
+    /// Whether rows say which version is the current one: an inventory of all versions has that column, one of the current ones has not.
+    pub fn names_latest(&self) -> bool {
+        self.columns.contains(&Column::IsLatest) && self.names_versions()
+    }
+
     /// Whether its rows can name versions.
     pub fn names_versions(&self) -> bool {
         self.columns.contains(&Column::VersionId)

@@ -200,18 +200,23 @@ impl View {
             Phase::Draining(reason) => (format!("draining ({reason})"), false),
             Phase::Finished => ("finished".to_owned(), true),
         };
-        let mut line = format!(
-            "{phase}: {} of {} rows ({:.1} %)",
-            human::count(self.pace.settled()),
-            human::count(self.pace.total()),
-            // Rounded down: 100 % is said when it is so.
-            (self.pace.ratio() * 1_000.0).floor() / 10.0,
-        );
+        let (settled, total) = (self.pace.settled(), self.pace.total());
+        let mut line = match total {
+            // Nobody knows how many they are: a bucket is listed meanwhile.
+            0 => format!("{phase}: {}", human::count_of(settled, "row")),
+            _ => format!(
+                "{phase}: {} of {} rows ({:.1} %)",
+                human::count(settled),
+                human::count(total),
+                // Rounded down: 100 % is said when it is so.
+                (self.pace.ratio() * 1_000.0).floor() / 10.0,
+            ),
+        };
         if !is_over {
             if let Some(rate) = self.pace.rate(now) {
                 line.push_str(&format!(", {}/s", rate_text(rate)));
             }
-            if let Some(eta) = self.pace.eta(now) {
+            if let Some(eta) = self.pace.eta(now).filter(|_| total > 0) {
                 line.push_str(&format!(", {} left", human::duration(eta)));
             }
             line.push_str(&format!(", {} in flight", human::count(self.in_flight)));

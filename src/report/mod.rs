@@ -32,7 +32,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::durable;
 use crate::manifest::encode_key;
-use crate::outcome::TaskOutcome;
+use crate::outcome::{Failure, TaskOutcome};
 
 /// Source: S3 User Guide, field *Format* of a report's manifest.
 const FORMAT: &str = "Report_CSV_20180820";
@@ -105,6 +105,15 @@ pub struct ReportFile {
     pub path: PathBuf,
 }
 
+/// What a row of a report tells.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    /// That it is as it shall be, in one sentence.
+    Succeeded(&'a str),
+    /// That it is not.
+    Failed(&'a Failure),
+}
+
 /// Writes one report, row by row.
 pub struct ReportWriter {
     root: PathBuf,
@@ -169,9 +178,27 @@ impl ReportWriter {
         version_id: Option<&str>,
         outcome: &TaskOutcome,
     ) -> Result<(), ReportError> {
+        let told = match outcome {
+            TaskOutcome::Failed(failure) => Told::Failed(failure),
+            TaskOutcome::Succeeded { .. } => Told::Succeeded("Successful"),
+            TaskOutcome::Skipped(reason) => Told::Succeeded(reason.message()),
+        };
+        self.tell(key, version_id, told)
+    }
+
+    /// Adds a row in words of one's own; rows outside the scope are passed over.
+    ///
+    /// # Errors
+    /// As [`row`](Self::row).
+    pub fn tell(
+        &mut self,
+        key: &str,
+        version_id: Option<&str>,
+        told: Told<'_>,
+    ) -> Result<(), ReportError> {
         let status;
-        let (results, http_status, code, message) = match outcome {
-            TaskOutcome::Failed(failure) => {
+        let (results, http_status, code, message) = match told {
+            Told::Failed(failure) => {
                 status = failure.http_status.to_string();
                 (
                     &mut self.failed,
@@ -180,19 +207,10 @@ impl ReportWriter {
                     one_line(&failure.message),
                 )
             }
-            _ if self.scope == Scope::Failed => return Ok(()),
-            TaskOutcome::Succeeded { .. } => (
-                &mut self.succeeded,
-                "200",
-                String::new(),
-                "Successful".to_owned(),
-            ),
-            TaskOutcome::Skipped(reason) => (
-                &mut self.succeeded,
-                "200",
-                String::new(),
-                reason.message().to_owned(),
-            ),
+            Told::Succeeded(_) if self.scope == Scope::Failed => return Ok(()),
+            Told::Succeeded(message) => {
+                (&mut self.succeeded, "200", String::new(), one_line(message))
+            }
         };
         results.row(&[
             &self.bucket,

@@ -60,7 +60,9 @@ impl S3 {
         let rows = page.contents().iter();
         let rows = rows.map(|object| object_in(object, encoding));
         Ok(ListPage {
-            rows: rows.collect::<Option<_>>().ok_or_else(|| no_key(operation))?,
+            rows: rows
+                .collect::<Option<_>>()
+                .ok_or_else(|| no_key(operation))?,
             has_more: page.is_truncated() == Some(true),
             token: page.next_continuation_token().and_then(some),
             next: None,
@@ -102,7 +104,8 @@ impl S3 {
         let markers = markers.collect::<Option<_>>();
         let (versions, markers) = versions.zip(markers).ok_or_else(|| no_key(operation))?;
         let next_key = page.next_key_marker().filter(|key| !key.is_empty());
-        let next_key = next_key.map(|key| decoded_strictly(key, encoding).ok_or_else(|| no_key(operation)));
+        let next_key =
+            next_key.map(|key| decoded_strictly(key, encoding).ok_or_else(|| no_key(operation)));
         let next_version = page.next_version_id_marker().and_then(some);
         Ok(ListPage {
             rows: merged(versions, markers),
@@ -120,7 +123,10 @@ fn no_key(operation: &'static str) -> S3Error {
 /// Two lists in the order of their keys as one; one that is in no order stays in none.
 fn merged(versions: Vec<ListedObject>, markers: Vec<ListedObject>) -> Vec<ListedObject> {
     let mut all = Vec::with_capacity(versions.len() + markers.len());
-    let (mut versions, mut markers) = (versions.into_iter().peekable(), markers.into_iter().peekable());
+    let (mut versions, mut markers) = (
+        versions.into_iter().peekable(),
+        markers.into_iter().peekable(),
+    );
     loop {
         let order = match (versions.peek(), markers.peek()) {
             (Some(version), Some(marker)) => version.key.cmp(&marker.key),
@@ -147,7 +153,9 @@ fn object_in(object: &Object, encoding: Option<&EncodingType>) -> Option<ListedO
         size: size_in(object.size()),
         last_modified_ms: millis_in(object.last_modified()),
         etag: etag_in(object.e_tag()),
-        storage_class: object.storage_class().map(|class| class.as_str().to_owned()),
+        storage_class: object
+            .storage_class()
+            .map(|class| class.as_str().to_owned()),
         checksum_algorithm: algorithms_in(object.checksum_algorithm()),
     })
 }
@@ -161,7 +169,9 @@ fn version_in(version: &ObjectVersion, encoding: Option<&EncodingType>) -> Optio
         size: size_in(version.size()),
         last_modified_ms: millis_in(version.last_modified()),
         etag: etag_in(version.e_tag()),
-        storage_class: version.storage_class().map(|class| class.as_str().to_owned()),
+        storage_class: version
+            .storage_class()
+            .map(|class| class.as_str().to_owned()),
         checksum_algorithm: algorithms_in(version.checksum_algorithm()),
     })
 }
@@ -219,7 +229,10 @@ mod tests {
     #[test]
     fn versions_and_markers_of_a_key_come_together() {
         let all = merged(rows(&["a", "b", "b", "d"], false), rows(&["a", "c"], true));
-        let keys: Vec<_> = all.iter().map(|row| (row.key.as_str(), row.is_delete_marker)).collect();
+        let keys: Vec<_> = all
+            .iter()
+            .map(|row| (row.key.as_str(), row.is_delete_marker))
+            .collect();
         let expected = [
             ("a", false),
             ("a", true),

@@ -59,7 +59,7 @@ use direct::{Direct, Learn};
 pub use copy::{Carry, Copy, Destination, Directive, SourceCondition, Written};
 pub use list::ListPage;
 pub use look::Ask;
-pub use multipart::{Complete, CopyPart, Create, Part, PartsPage, Upload};
+pub use multipart::{Complete, CopyPart, Create, Part, PartsPage, Upload, UploadsPage};
 pub use read::{ReadBack, unpaced};
 pub use scratch::Put;
 pub use small::{Listed, Page, PutBytes, TOO_LARGE};

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType};
 
 use super::copy::copy_limit;
 use super::request::{
-    checksum_type, checksums_in, copy_source, customer_key_of, encryption_in, encryption_of,
-    from_key, send_expires, tagging, under_key, under_target, version_of, with_carried,
-    with_content,
+    checksum_type, checksums_in, copy_source, customer_key_of, decoded, encryption_in,
+    encryption_of, from_key, send_expires, tagging, under_key, under_target, version_of,
+    with_carried, with_content,
 };
-use super::{Carry, Destination, S3, Written, answer, empty};
+use super::{Carry, Destination, S3, Written, answer, empty, unreadable};
 use crate::encryption::{CustomerKey, Encryption, Target};
 use crate::event::Operation;
 use crate::object::{ChecksumKind, Checksums, ObjectHead, ObjectRef};
@@ -105,6 +105,15 @@ pub struct Complete<'a> {
     pub checksum: Option<ChecksumKind>,
     /// The whole size in bytes: the store refuses what does not add up to it.
     pub size: u64,
+}
+
+/// A page of uploads in progress.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UploadsPage {
+    /// The key of each: a key may have several.
+    pub keys: Vec<String>,
+    /// Where the next page begins: behind this upload of this key.
+    pub next: Option<(String, String)>,
 }
 
 impl S3 {
@@ -236,6 +245,48 @@ impl S3 {
             Err(error) if error.code == "NoSuchUpload" => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// ListMultipartUploads: a page of the uploads in progress of keys with a prefix, behind one of them: up to 1,000. What they are under
+    /// S3 does not show.
+    ///
+    /// # Errors
+    /// What the store answered; a page that does not say where the next begins.
+    pub async fn list_uploads(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: Option<&(String, String)>,
+    ) -> Result<UploadsPage, S3Error> {
+        const OPERATION: &str = "ListMultipartUploads";
+        let request = self
+            .client
+            .list_multipart_uploads()
+            .bucket(bucket)
+            .set_prefix((!prefix.is_empty()).then(|| prefix.to_owned()))
+            .set_key_marker(after.map(|(key, _)| key.clone()))
+            .set_upload_id_marker(after.map(|(_, id)| id.clone()))
+            // Keys may hold characters that XML can't.
+            .encoding_type(EncodingType::Url);
+        let page = answer(UPLOAD_TIMEOUT, OPERATION, request.send()).await?;
+        let encoding = page.encoding_type();
+        let keys = page.uploads().iter().filter_map(|upload| upload.key());
+        let keys = keys.map(|key| decoded(key, encoding)).collect();
+        let next = match page.is_truncated() {
+            Some(true) => {
+                let marker = page.next_key_marker().filter(|key| !key.is_empty());
+                let key = marker
+                    .map(|key| decoded(key, encoding))
+                    .ok_or_else(|| unreadable(OPERATION, "a page without a marker for the next"))?;
+                let id = page.next_upload_id_marker().unwrap_or_default();
+                Some((key, id.to_owned()))
+            }
+            _ => None,
+        };
+        if next.is_some() && next.as_ref() == after {
+            return Err(unreadable(OPERATION, "a page that leads to itself"));
+        }
+        Ok(UploadsPage { keys, next })
     }
 
     /// ListParts after a part's number, 0 for the first page: up to 1,000.

@@ -38,23 +38,43 @@ impl S3 {
         etag: Option<&str>,
         pace: impl AsyncFn(u64),
     ) -> Result<ReadBack, S3Error> {
+        let mut digest = Sha256::new();
+        let size = self
+            .read_into(object, customer_key, etag, pace, |chunk| {
+                digest.update(chunk);
+            })
+            .await?;
+        Ok(ReadBack {
+            sha256: digest.finalize().into(),
+            size,
+        })
+    }
+
+    /// The same; `take` gets the bytes as they come. Tells their number.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_into(
+        &self,
+        object: ObjectRef<'_>,
+        customer_key: Option<&CustomerKey>,
+        etag: Option<&str>,
+        pace: impl AsyncFn(u64),
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<u64, S3Error> {
         let operation = Operation::GetObject.name();
         let request =
             of_object!(self.client.get_object(), object).set_if_match(etag.map(str::to_owned));
         let request = under_key!(request, customer_key);
         let answer = answer(READ_TIMEOUT, operation, request.send()).await?;
-        let mut digest = Sha256::new();
         let mut size = 0_u64;
         each_chunk(operation, answer, pace, |chunk| {
             size += chunk.len() as u64;
-            digest.update(chunk);
+            take(chunk);
             Ok(())
         })
         .await?;
-        Ok(ReadBack {
-            sha256: digest.finalize().into(),
-            size,
-        })
+        Ok(size)
     }
 }
 

@@ -53,13 +53,29 @@ pub async fn look_at_row(
 ) -> Result<Looked, Unsettled> {
     let task = Task::new(ctx, entry, Start::default());
     match task.look_at(version_id).await {
-        Ok(look) => Ok(Looked::Found {
+        Ok(look) => Ok(Looked::of(look)),
+        Err(stop) => Looked::without(stop),
+    }
+}
+
+impl Looked {
+    pub(super) fn of(look: Look<'_>) -> Self {
+        Self::Found {
             head: Box::new(look.head),
             is_current: look.is_current,
-        }),
-        Err(Stop::Skip(_)) => Ok(Looked::DeleteMarker),
-        Err(Stop::Row(failure) | Stop::Wrong(failure)) => Ok(Looked::Failed(failure)),
-        Err(Stop::Unsettled(why)) => Err(why),
+        }
+    }
+
+    /// Why there is no look.
+    ///
+    /// # Errors
+    /// As [`look_at_row`].
+    pub(super) fn without(stop: Stop) -> Result<Self, Unsettled> {
+        match stop {
+            Stop::Skip(_) => Ok(Self::DeleteMarker),
+            Stop::Row(failure) | Stop::Wrong(failure) => Ok(Self::Failed(failure)),
+            Stop::Unsettled(why) => Err(why),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Look, Stop, Task};
 use crate::closure::{self, Evidence};
 use crate::encryption::{CustomerKey, Target};
 use crate::event::{Event, Operation};
+use crate::limiter::Limiter;
 use crate::object::{ObjectHead, ObjectRef};
 use crate::outcome::Failure;
 use crate::s3::{ReadBack, Written};
@@ -17,7 +18,7 @@ use crate::s3_error::S3Error;
 
 /// Bytes of an object that is read back which are within the budget before it is asked for: the store sends so many, and they wait
 /// in the system's buffers, whoever reads them. Source: Linux's `net.ipv4.tcp_rmem`, 6 MB at most.
-const AHEAD_BYTES: u64 = 6 << 20;
+pub(super) const AHEAD_BYTES: u64 = 6 << 20;
 
 /// How much is checked of each rewrite beyond its answer, which is always held against the target.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -70,6 +71,18 @@ impl Verify {
             Self::Read => Proof::Read,
             Self::Sample(share) if rng.random_bool(share.clamp(0.0, 1.0)) => Proof::Read,
             Self::Sample(_) => Proof::Answer,
+        }
+    }
+}
+
+/// Waits for what is read beyond the bytes that were paid for when it was asked for.
+pub(super) fn paced(limiter: &Limiter, paid: u64) -> impl AsyncFn(u64) {
+    let left = Cell::new(paid);
+    async move |bytes: u64| {
+        let more = bytes.saturating_sub(left.get());
+        left.set(left.get().saturating_sub(bytes));
+        if more > 0 {
+            limiter.more(more).await;
         }
     }
 }
@@ -149,14 +162,7 @@ impl<'a> Task<'_, 'a> {
         let ctx = self.ctx;
         let paid = head.size.min(AHEAD_BYTES);
         let request = || {
-            let left = Cell::new(paid);
-            let pace = async move |bytes: u64| {
-                let more = bytes.saturating_sub(left.get());
-                left.set(left.get().saturating_sub(bytes));
-                if more > 0 {
-                    ctx.limiter.more(more).await;
-                }
-            };
+            let pace = paced(ctx.limiter, paid);
             ctx.s3.read(object, key, Some(&head.etag), pace)
         };
         let asked = Asked::from(Operation::GetObject)

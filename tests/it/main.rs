@@ -34,4 +34,5 @@ mod stalls;
 mod state_s3;
 mod support;
 mod takeover;
+mod verify;
 mod versions;

@@ -1,0 +1,319 @@
+//! `reseal verify`.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, ArgGroup, Args, ValueEnum};
+
+use super::commands::keep_out_of_core_dumps;
+use super::shards::CONCURRENCY_DEFAULT;
+use super::{LimitArgs, OutputFormat, ProgressMode, Scope, StoreArgs, ToMode};
+use crate::config::{self, Location, TargetOptions};
+use crate::error::Error;
+use crate::job::survey::SurveyConfig;
+use crate::job::verify::{REPORT_DEFAULT, Scrutiny, VerifyConfig};
+use crate::limiter::Budgets;
+use crate::verification::Wish;
+
+/// `reseal verify`.
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("scrutiny").args(["manifest", "bucket"]).required(true),
+    group = ArgGroup::new("asked").args(["to", "retire_key"]).required(true).multiple(true),
+)]
+pub struct VerifyArgs {
+    /// Look at the rows of this manifest: whatever `reseal run` takes, as a path or s3://bucket/key; - is standard input.
+    #[arg(long, env = "RESEAL_MANIFEST", value_name = "PATH|S3-URL|-")]
+    pub manifest: Option<Location>,
+    /// Look at what this bucket lists.
+    #[arg(long, env = "RESEAL_BUCKET", value_name = "BUCKET")]
+    pub bucket: Option<String>,
+    /// Only keys that begin so; with --bucket.
+    #[arg(
+        long,
+        env = "RESEAL_PREFIX",
+        value_name = "PREFIX",
+        requires = "bucket"
+    )]
+    pub prefix: Option<String>,
+    /// Which versions of the bucket are looked at.
+    #[arg(
+        long,
+        env = "RESEAL_VERSIONS_LISTED",
+        default_value = "all",
+        value_name = "WHICH"
+    )]
+    pub versions_listed: VersionsListed,
+    /// The encryption that the objects shall be under.
+    #[arg(long, env = "RESEAL_TO", value_name = "MODE")]
+    pub to: Option<ToMode>,
+    /// The KMS key: ARN, id, alias or alias ARN. Without it, the AWS-managed key aws/s3.
+    #[arg(
+        long,
+        env = "RESEAL_KMS_KEY_ID",
+        value_name = "KEY",
+        help_heading = "Target"
+    )]
+    pub kms_key_id: Option<String>,
+    /// Whether objects must use an S3 Bucket Key (SSE-KMS). Left out, either holds.
+    #[arg(
+        long,
+        env = "RESEAL_BUCKET_KEY",
+        value_name = "BOOL",
+        help_heading = "Target"
+    )]
+    pub bucket_key: Option<bool>,
+    /// The customer key that objects shall be under (SSE-C): a file with 32 raw bytes or their base64.
+    #[arg(
+        long,
+        env = "RESEAL_SSE_C_KEY_FILE",
+        value_name = "FILE",
+        help_heading = "Target"
+    )]
+    pub sse_c_key_file: Option<PathBuf>,
+    /// A customer key that objects may be under still; may be given again.
+    #[arg(
+        long,
+        env = "RESEAL_SOURCE_SSE_C_KEY_FILE",
+        value_name = "FILE",
+        value_delimiter = ',',
+        help_heading = "Source"
+    )]
+    pub source_sse_c_key_file: Vec<PathBuf>,
+    /// Say whether this key may be retired: a KMS key's ARN or id, or the MD5 of a customer's key in base64; may be given again.
+    #[arg(
+        long,
+        env = "RESEAL_RETIRE_KEY",
+        value_name = "KEY",
+        value_delimiter = ','
+    )]
+    pub retire_key: Vec<String>,
+    /// A row that names a version which was superseded since holds where the current version of its key does.
+    #[arg(long, env = "RESEAL_ACCEPT_SUPERSEDED", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
+    pub accept_superseded: bool,
+    /// Read objects back and compare their bytes with the checksum that the store keeps: none, all, or sample=1% of them.
+    #[arg(
+        long,
+        env = "RESEAL_READ",
+        default_value = "none",
+        value_name = "HOW",
+        value_parser = share
+    )]
+    pub read: f64,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Where the report goes: a folder or s3://bucket/prefix.
+    #[arg(
+        long,
+        env = "RESEAL_REPORT",
+        default_value = REPORT_DEFAULT,
+        value_name = "DIR|S3-URL",
+        help_heading = "Report"
+    )]
+    pub report: Location,
+    /// Which rows the report has.
+    #[arg(
+        long,
+        env = "RESEAL_REPORT_SCOPE",
+        default_value = "all",
+        value_name = "SCOPE",
+        help_heading = "Report"
+    )]
+    pub report_scope: Scope,
+    /// Within which bounds.
+    #[command(flatten)]
+    pub bounds: SurveyArgs,
+    /// When it ends before its rows do.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// What it came to, on standard output.
+    #[arg(
+        long,
+        env = "RESEAL_OUTPUT",
+        default_value = "text",
+        value_name = "FORMAT",
+        help_heading = "Telling"
+    )]
+    pub output: OutputFormat,
+    /// Progress on standard error; auto is a bar on a terminal and log lines elsewhere.
+    #[arg(
+        long,
+        env = "RESEAL_PROGRESS",
+        default_value = "auto",
+        value_name = "STYLE",
+        help_heading = "Telling"
+    )]
+    pub progress: ProgressMode,
+}
+
+/// What a survey may send.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Budgets")]
+pub struct SurveyArgs {
+    /// Most requests on the wire [default: 256].
+    #[arg(
+        long,
+        env = "RESEAL_CONCURRENCY",
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=4096),
+    )]
+    pub concurrency: Option<u16>,
+    /// Most requests per second [default: no ceiling].
+    #[arg(long, env = "RESEAL_REQUEST_RATE", value_name = "REQUESTS/S")]
+    pub request_rate: Option<NonZeroU32>,
+    /// Most bytes per second that are read back [default: no ceiling].
+    #[arg(long, env = "RESEAL_BANDWIDTH", value_name = "BYTES/S")]
+    pub bandwidth: Option<ByteSize>,
+}
+
+impl SurveyArgs {
+    /// What was meant.
+    ///
+    /// # Errors
+    /// A bandwidth of nothing.
+    pub fn into_config(self, store: StoreArgs, limits: &LimitArgs) -> Result<SurveyConfig, Error> {
+        let bytes = self.bandwidth.map(|bandwidth| bandwidth.as_u64());
+        if bytes == Some(0) {
+            return Err(Error::usage(
+                "--bandwidth is nothing: give one, or leave it out",
+            ));
+        }
+        Ok(SurveyConfig {
+            connection: store.into(),
+            budgets: Budgets {
+                requests: self.request_rate,
+                bytes: bytes.and_then(NonZeroU64::new),
+                ..Budgets::default()
+            },
+            concurrency: self.concurrency.unwrap_or(CONCURRENCY_DEFAULT).into(),
+            max_stall: limits.max_stall,
+            throttle_file: limits.throttle_file.clone(),
+            throttle_url: limits.throttle_url.clone(),
+        })
+    }
+}
+
+/// Which versions are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VersionsListed {
+    /// Noncurrent ones too.
+    All,
+    /// The current ones.
+    Current,
+}
+
+impl VerifyArgs {
+    /// What was meant.
+    ///
+    /// # Errors
+    /// A combination that makes no sense, or a key file that can't be read.
+    pub fn into_config(self) -> Result<VerifyConfig, Error> {
+        if self.sse_c_key_file.is_some() || !self.source_sse_c_key_file.is_empty() {
+            keep_out_of_core_dumps()?;
+        }
+        let options = TargetOptions {
+            kms_key_id: self.kms_key_id,
+            bucket_key: self.bucket_key,
+            kms_encryption_context: None,
+            sse_c_key_file: self.sse_c_key_file,
+        };
+        let target = match self.to {
+            Some(mode) => Some(config::target(mode.into(), options)?),
+            None if options.kms_key_id.is_some()
+                || options.bucket_key.is_some()
+                || options.sse_c_key_file.is_some() =>
+            {
+                return Err(Error::usage(
+                    "--kms-key-id, --bucket-key and --sse-c-key-file go with --to",
+                ));
+            }
+            None => None,
+        };
+        let source_keys = self.source_sse_c_key_file.iter();
+        let source_keys = source_keys
+            .map(|file| config::customer_key(file))
+            .collect::<Result<_, _>>()?;
+        if self.report == Location::Stdin {
+            return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
+        }
+        let scrutiny = match (self.manifest, self.bucket) {
+            (Some(manifest), _) => Scrutiny::Manifest(manifest),
+            (None, bucket) => Scrutiny::Bucket {
+                name: bucket.unwrap_or_default(),
+                prefix: self.prefix.unwrap_or_default(),
+                all_versions: self.versions_listed == VersionsListed::All,
+            },
+        };
+        Ok(VerifyConfig {
+            survey: self.bounds.into_config(self.store, &self.limits)?,
+            scrutiny,
+            wish: Wish {
+                target,
+                retired: self
+                    .retire_key
+                    .iter()
+                    .map(|key| retired(key))
+                    .collect::<Result<_, _>>()?,
+            },
+            source_keys,
+            read: self.read,
+            accept_superseded: self.accept_superseded,
+            report: self.report,
+            report_scope: self.report_scope.into(),
+        })
+    }
+}
+
+/// A key that is to be retired, by a name that nothing else can come to have.
+fn retired(key: &str) -> Result<String, Error> {
+    let key = key.trim();
+    if key.is_empty() {
+        return Err(Error::usage("--retire-key has an empty key"));
+    }
+    if key.starts_with("alias/") || key.contains(":alias/") {
+        return Err(Error::usage(format!(
+            "--retire-key {key}: an alias may stand for another key tomorrow"
+        ))
+        .hint("give the key's ARN or id"));
+    }
+    Ok(key.to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let unknown = || format!("{text:?} is none of none, all, sample=PERCENT%");
+    match text {
+        "none" => Ok(0.0),
+        "all" => Ok(1.0),
+        _ => {
+            let percent = text.strip_prefix("sample=").ok_or_else(unknown)?;
+            let percent = percent.strip_suffix('%').unwrap_or(percent);
+            let percent: f64 = percent.parse().map_err(|_| unknown())?;
+            match percent > 0.0 && percent <= 100.0 {
+                true => Ok(percent / 100.0),
+                false => Err("a sample is above 0 % and at most 100 %".to_owned()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_none_all_or_a_sample_and_an_alias_is_no_key_to_retire() {
+        assert_eq!(share("none"), Ok(0.0));
+        assert_eq!(share("all"), Ok(1.0));
+        assert_eq!(share("sample=1%"), Ok(0.01));
+        for bad in ["", "read", "sample=0%", "sample=101%", "sample=x"] {
+            assert!(share(bad).is_err(), "{bad}");
+        }
+        assert!(retired("arn:aws:kms:us-east-1:111122223333:key/1").is_ok());
+        for bad in ["", "alias/app", "arn:aws:kms:us-east-1:1:alias/app"] {
+            assert!(retired(bad).is_err(), "{bad}");
+        }
+    }
+}
