@@ -27,7 +27,6 @@
 //! | *Deciding*: no requests, no `async` | |
 //! | [`manifest`] | CSV manifests and inventories, out of local files |
 //! | [`plan`] | what to do with one object |
-//! | [`forecast`] | what a run would come to |
 //! | [`retry`] | what an error means, and how long to wait |
 //! | *Mechanisms*: each knows the nouns and one outside thing | |
 //! | [`s3`] | the store, over the AWS SDK |
@@ -52,6 +51,7 @@
 //! | [`progress`] | the bar and the log lines |
 //! | [`metrics`] | Prometheus |
 //! | [`summary`] | what a run comes to |
+//! | [`forecast`] | what a run would come to |
 //! | [`report`] | the completion report, as S3 Batch Operations writes it |
 //! | [`verification`] | whether the target holds, and which keys may be retired |
 //! | [`human`] | text for a person |
@@ -93,7 +93,6 @@ pub mod exit;
 // Deciding: no requests, no async
 pub mod closure;
 pub mod deadline;
-pub mod forecast;
 pub mod manifest;
 pub mod plan;
 pub mod retry;
@@ -133,6 +132,7 @@ pub mod progress;
 pub mod metrics;
 pub mod summary;
 
+pub mod forecast;
 pub mod report;
 pub mod verification;
 

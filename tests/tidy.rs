@@ -96,6 +96,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("error", &["journal", "manifest", "probe"]),
     // Telling knows events and nobody who makes them. A report's keys are URL-encoded as a manifest's are.
     ("human", &[]),
+    ("forecast", &["human", "limiter", "plan"]),
     ("pace", &["human"]),
     ("metrics", &["human", "pace"]),
     ("progress", &["human", "pace"]),

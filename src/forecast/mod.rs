@@ -10,7 +10,6 @@
 
 mod page;
 mod prices;
-mod requests;
 mod text;
 mod time;
 mod told;
@@ -23,7 +22,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use page::page;
 pub use prices::{PRICES_BYTES_MAX, Prices};
-pub use requests::Requests;
 pub use time::{Limits, Pace};
 pub use told::{About, Finding, Number, Share, Told};
 
@@ -33,6 +31,7 @@ use crate::event::Operation;
 use crate::human;
 use crate::object::{COPY_OBJECT_BYTES_MAX, ObjectHead};
 use crate::outcome::{Failure, Method, SkipReason};
+use crate::plan::Requests;
 
 /// Names of one kind that are kept apart: codes, classes and keys come from the store, so their number is not ours to trust.
 const NAMES_MAX: usize = 64;

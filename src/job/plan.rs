@@ -20,11 +20,11 @@ use crate::encryption::{CustomerKey, Target};
 use crate::error::Error;
 use crate::event::{Event, Level, Operation};
 use crate::forecast::{
-    About, Course, Finding, Forecast, Foreseen, Limits, Prices, Requests, Rewritten, Terms, Told,
+    About, Course, Finding, Forecast, Foreseen, Limits, Prices, Rewritten, Terms, Told,
 };
 use crate::object::ManifestEntry;
 use crate::outcome::Method;
-use crate::plan::MethodChoice;
+use crate::plan::{MethodChoice, Requests};
 use crate::probe::{self, Wish};
 use crate::profile::StoreProfile;
 use crate::progress::Progress;
@@ -146,7 +146,7 @@ impl Planning<'_> {
             })
             .await?;
         let limits = Limits {
-            budgets: config.survey.budgets.clone(),
+            budgets: config.survey.budgets,
             concurrency: config.survey.concurrency,
             latency: self.latency(),
             is_aws: survey.s3.is_aws(),

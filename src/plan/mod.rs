@@ -39,6 +39,7 @@
 mod kms;
 mod parts;
 mod refusal;
+mod requests;
 pub mod stack;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ pub use parts::{
     Layout, PART_BYTES_DEFAULT, PART_BYTES_MAX, PART_BYTES_MIN, PARTS_MAX, checksum_to_ask,
 };
 pub use refusal::{NEEDS_RESTORE, Refusal};
+pub use requests::Requests;
 
 use crate::bucket::{Acls, BucketFacts, ObjectLock, Versioning};
 use crate::closure::{Loss, Losses};

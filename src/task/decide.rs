@@ -8,10 +8,9 @@ use super::restack::{Layer, no_version};
 use super::verify::Proof;
 use super::{Beginning, Context, Look, Start, Stop, Task, Unsettled};
 use crate::encryption::Target;
-use crate::forecast::Requests;
 use crate::object::{ManifestEntry, ObjectHead};
 use crate::outcome::{Failure, SkipReason};
-use crate::plan::{Layout, Plan};
+use crate::plan::{Layout, Plan, Requests};
 use crate::s3::{Carry, Directive};
 
 /// What would be done with a row.

@@ -10,8 +10,8 @@ use super::{Context, Method};
 use crate::bucket::{Acls, ObjectLock, Versioning};
 use crate::encryption::Mode;
 use crate::event::Operation;
-use crate::forecast::Requests;
 use crate::object::ObjectHead;
+use crate::plan::Requests;
 
 /// What would be done to one version, and what that takes.
 #[derive(Debug)]

@@ -98,15 +98,41 @@ impl<'a> Task<'_, 'a> {
             before => before?,
         };
         let after = self.look_at(Some(&newer.version_id)).await?;
-        let is_equal = target.is_confirmed_by(&after.head.encryption)
-            && self
-                .is_same(&after, &before, Sure::ToDelete, &mut Read::new())
-                .await?;
+        let is_same = match target.is_confirmed_by(&after.head.encryption) {
+            true => {
+                let read = &mut Read::new();
+                self.is_same(&after, &before, Sure::ToDelete, read).await
+            }
+            false => Ok(false),
+        };
+        let is_equal = match is_same {
+            Err(Stop::Row(failure)) if failure.http_status == 404 => {
+                return self
+                    .unless_deleted_by_others(old, &newer.version_id, failure)
+                    .await;
+            }
+            is_same => is_same?,
+        };
         match (is_equal, written) {
             (true, _) => self.delete_version(old).await,
             // Somebody else's, under the target by the bucket's default.
             (false, None) => Ok(()),
             (false, Some(_)) => Err(came_back_wrong(old)),
+        }
+    }
+
+    /// Nothing is left to be done where a runner that was replaced a moment ago, or another row, has deleted the old version meanwhile.
+    async fn unless_deleted_by_others(
+        &self,
+        old: &str,
+        copy: &str,
+        failure: Failure,
+    ) -> Result<(), Stop> {
+        self.look_at(Some(copy)).await?;
+        match self.look_at(Some(old)).await {
+            Err(Stop::Row(gone)) if gone.http_status == 404 => Ok(()),
+            Err(stop) => Err(stop),
+            Ok(_) => Err(Stop::Row(failure)),
         }
     }
 

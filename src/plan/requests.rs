@@ -1,8 +1,8 @@
 //! Counts of requests by operation.
 
+use super::kms_requests;
 use crate::encryption::{Encryption, Target};
 use crate::event::Operation;
-use crate::plan;
 
 /// How many requests of each operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Requests {
                 Operation::HeadObject => self.with_checksums,
                 _ => count,
             };
-            counted * plan::kms_requests(operation, source, target)
+            counted * kms_requests(operation, source, target)
         };
         self.iter().map(of).sum()
     }
