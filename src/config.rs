@@ -47,6 +47,8 @@ pub struct JobConfig {
     pub rewriting: task::Settings,
     /// How far the store is trusted.
     pub trust: Trust,
+    /// Objects that came back wrong and have been looked at: the job goes on in spite of them.
+    pub acknowledged_wrong: u64,
     /// What may be sent in a second, of all shards.
     pub budgets: Budgets,
     /// Most requests of this shard on the wire.

@@ -130,9 +130,12 @@ pub async fn run(
         pushgateway: None,
         metrics_listen: None,
         max_stall: std::time::Duration::ZERO,
+        acknowledged_wrong: 0,
         metrics_linger: std::time::Duration::ZERO,
     };
-    let done = job::run(config, progress, shutdown).await?;
+    let mut done = None;
+    job::run(config, progress, shutdown, |told| done = Some(told)).await;
+    let done = done.expect("a run tells its end")?;
     let after = sample.check().await.map_err(internal)?;
     Ok(Shown {
         done,

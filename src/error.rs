@@ -21,6 +21,8 @@ pub struct Error {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Another runner has the job: what becomes of it, that one tells.
+    pub is_of_another: bool,
 }
 
 impl Error {
@@ -30,6 +32,7 @@ impl Error {
             exit,
             message: message.into(),
             hint: None,
+            is_of_another: false,
         }
     }
 
@@ -71,6 +74,7 @@ impl From<StateError> for Error {
             exit: error.exit(),
             message: error.to_string(),
             hint: error.hint().map(str::to_owned),
+            is_of_another: matches!(error, StateError::Busy { .. } | StateError::Replaced { .. }),
         }
     }
 }
@@ -153,6 +157,7 @@ impl From<S3Error> for Error {
             exit: Exit::JobFailed,
             message: error.to_string(),
             hint: hint.map(str::to_owned),
+            is_of_another: false,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use reseal::cli::{self, Cli};
+use reseal::error::Error;
 use reseal::exit::Exit;
 
 /// Less CPU for each request than the system's allocator: the SDK allocates much and frees it soon.
@@ -32,13 +33,14 @@ fn main() -> ExitCode {
         let _ = error.print();
         std::process::exit(code.code().into())
     });
-    let exit = cli::execute(cli, &mut io::stdout().lock()).unwrap_or_else(|error| {
-        let mut stderr = io::stderr().lock();
-        let _ = writeln!(stderr, "error: {error}");
-        if let Some(hint) = &error.hint {
-            let _ = writeln!(stderr, "hint: {hint}");
-        }
-        error.exit
-    });
+    let exit = cli::execute(cli, &mut io::stdout().lock(), &fail);
     ExitCode::from(exit.code())
+}
+
+fn fail(error: &Error) {
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "error: {error}");
+    if let Some(hint) = &error.hint {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
 }

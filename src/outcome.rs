@@ -140,6 +140,9 @@ impl Failure {
     }
 }
 
+/// The code of a rewritten object that is not what it was.
+pub const CAME_BACK_WRONG: &str = "CameBackWrong";
+
 /// Most distinct failure codes that a [`Tally`] keeps apart; what comes after them counts as [`OTHER_CODES`]. Codes
 /// come from the store, so their number is not ours to trust.
 pub const FAILURE_CODES_MAX: usize = 64;
@@ -163,6 +166,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Objects that came back wrong.
+    pub fn came_back_wrong(&self) -> u64 {
+        self.failed.get(CAME_BACK_WRONG).copied().unwrap_or(0)
+    }
+
     /// Counts one outcome.
     pub fn add(&mut self, outcome: &TaskOutcome) {
         match outcome {

@@ -36,14 +36,12 @@ const STACK_BYTES: usize = 8 * 1024 * 1024;
 /// For the summary, once the time to drain is over and nothing is waited for any more.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Does what was asked. Results go to `out`; what is told on the way goes to standard error.
-///
-/// # Errors
-/// Why it was not done, with the exit code.
-pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Error> {
+/// Does what was asked. Results go to `out`; what is told on the way goes to standard error. `fail` tells why it was not done, and may
+/// be called before the end.
+pub fn execute(cli: Cli, out: &mut dyn Write, fail: &dyn Fn(&Error)) -> Exit {
     let format = cli.log_format;
-    match cli.command {
-        Command::Run(args) => run(*args, format, out),
+    let done = match cli.command {
+        Command::Run(args) => run(*args, format, out, fail),
         Command::Plan(args) => plan(*args, format, out),
         Command::Verify(args) => verify(*args, format, out),
         Command::Status(args) => status(&args, out),
@@ -51,10 +49,19 @@ pub fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Error> {
         Command::Report(args) => write_report(args, format, out),
         Command::Demo(args) => demo(&args, format, out),
         Command::LocalS3(command) => local_s3(command, format, out),
-    }
+    };
+    done.unwrap_or_else(|error| {
+        fail(&error);
+        error.exit
+    })
 }
 
-fn run(args: RunArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
+fn run(
+    args: RunArgs,
+    format: LogFormat,
+    out: &mut dyn Write,
+    fail: &dyn Fn(&Error),
+) -> Result<Exit, Error> {
     let progress = Progress::new(args.progress.style());
     start_log(format, &progress)?;
     let output = args.output;
@@ -64,16 +71,24 @@ fn run(args: RunArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Er
         ..args.into_config()?
     };
     allow_open_files();
-    let done = bounded(limits, |shutdown| job::run(config, progress, shutdown))?;
-    let summary = match output {
-        OutputFormat::Text => done.summary.to_string(),
-        OutputFormat::Json => done.summary.to_json(),
-    };
-    write_out(out, &summary)?;
-    match done.error {
-        Some(error) => Err(error),
-        None => Ok(done.exit),
-    }
+    let work = |shutdown, told: Told<job::Done>| job::run(config, progress, shutdown, told);
+    let mut exit = Exit::Internal;
+    bounded_then(limits, work, |done| {
+        let told = done.and_then(|done| {
+            let summary = match output {
+                OutputFormat::Text => done.summary.to_string(),
+                OutputFormat::Json => done.summary.to_json(),
+            };
+            write_out(out, &summary)?;
+            done.error.map_or(Ok(done.exit), Err)
+        });
+        // Before the run lingers for its metrics: who reads it need not wait for that.
+        exit = told.unwrap_or_else(|error| {
+            fail(&error);
+            error.exit
+        });
+    })?;
+    Ok(exit)
 }
 
 fn plan(args: PlanArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
@@ -195,6 +210,7 @@ impl RunArgs {
             },
             rewriting,
             trust: self.trust.trust(),
+            acknowledged_wrong: self.trust.acknowledge_wrong,
             budgets: self.budgets.budgets()?,
             concurrency,
             max_stall: self.limits.max_stall,
@@ -407,12 +423,10 @@ fn greeting(server: &LocalS3) -> String {
     )
 }
 
-fn signals(limits: Limits) -> Result<Shutdown, Error> {
-    shutdown::start(limits).map_err(|error| Error::io("cannot listen for signals", &error))
-}
+/// Takes what came of a command's work, which may have something to do after that.
+type Told<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
 
-/// Does `work` on a thread of its own and listens for signals on this one, so that the process ends in time even where the
-/// work can't be stopped: where a disk does not answer, or a computation takes long.
+/// [`bounded_then`] for work that is over when it is.
 fn bounded<T, F>(
     limits: Limits,
     work: impl FnOnce(Shutdown) -> F + Send + 'static,
@@ -421,24 +435,53 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, Error>>,
 {
+    let mut done = None;
+    let work = |shutdown, told: Told<T>| async move { told(work(shutdown).await) };
+    bounded_then(limits, work, |told| done = Some(told))?;
+    done.expect("work tells what came of it")
+}
+
+fn signals(limits: Limits) -> Result<Shutdown, Error> {
+    shutdown::start(limits).map_err(|error| Error::io("cannot listen for signals", &error))
+}
+
+/// Does `work` on a thread of its own and listens for signals on this one, so that the process ends in time even where the
+/// work can't be stopped: where a disk does not answer, or a computation takes long.
+fn bounded_then<T, F>(
+    limits: Limits,
+    work: impl FnOnce(Shutdown, Told<T>) -> F + Send + 'static,
+    tell: impl FnOnce(Result<T, Error>),
+) -> Result<(), Error>
+where
+    T: Send + 'static,
+    F: Future<Output = ()>,
+{
     block_on(async {
         let mut shutdown = signals(limits)?;
-        let (done, mut result) = oneshot::channel();
+        let (told, mut result) = oneshot::channel();
+        let (ended, mut end) = oneshot::channel();
         let of_work = shutdown.clone();
         let thread = std::thread::Builder::new()
             .name("run".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                // Nobody waits for a result that comes too late.
-                let _ = done.send(block_on(async { work(of_work).await }));
+                let told: Told<T> = Box::new(move |result| {
+                    // Nobody waits for a result that comes too late.
+                    let _ = told.send(result);
+                });
+                let work = async {
+                    work(of_work, told).await;
+                    Ok(())
+                };
+                let _ = ended.send(block_on(work));
             })
             .map_err(|error| Error::io("cannot start a thread", &error))?;
-        tokio::select! {
+        let told = tokio::select! {
             result = &mut result => match result {
                 Ok(result) => result,
                 Err(_) => match thread.join() {
                     Err(panic) => std::panic::resume_unwind(panic),
-                    Ok(()) => unreachable!("a thread that ends without a panic has sent its result"),
+                    Ok(()) => unreachable!("a thread that ends without a panic has told its result"),
                 },
             },
             () = hung(&mut shutdown) => Err(Error::new(
@@ -446,7 +489,13 @@ where
                 "the time to drain is over, and something still has not answered",
             )
             .hint("what is settled is kept; the same command continues")),
+        };
+        tell(told);
+        tokio::select! {
+            _ = &mut end => {}
+            () = hung(&mut shutdown) => {}
         }
+        Ok(())
     })
 }
 

@@ -138,6 +138,15 @@ pub struct TrustArgs {
         value_parser = verify
     )]
     pub verify: Verify,
+    /// Go on although N objects (of this shard) came back wrong in earlier runs: they have been looked at. What is left begins with a
+    /// canary of its own.
+    #[arg(
+        long,
+        env = "RESEAL_ACKNOWLEDGE_WRONG",
+        default_value = "0",
+        value_name = "N"
+    )]
+    pub acknowledge_wrong: u64,
     /// Go on in an unversioned bucket of a store that ignores conditions: what somebody else writes during a copy may be
     /// overwritten.
     #[arg(long, env = "RESEAL_ACCEPT_RACE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]

@@ -238,12 +238,12 @@ impl Completion<'_> {
             let key = format!("{prefix}{}", file.name);
             patiently(self.stall, || self.s3.upload(bucket, &key, &file.path))
                 .await
-                .map_err(|error| Error {
-                    exit: Exit::Internal,
-                    message: format!("cannot upload the report to s3://{bucket}/{key}: {error}"),
-                    hint: Some(
-                        "nothing that is settled is lost; the same command uploads it again".into(),
-                    ),
+                .map_err(|error| {
+                    Error::new(
+                        Exit::Internal,
+                        format!("cannot upload the report to s3://{bucket}/{key}: {error}"),
+                    )
+                    .hint("nothing that is settled is lost; the same command uploads it again")
                 })?;
             last = url(&file.name);
         }

@@ -25,6 +25,7 @@ pub mod verify;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
@@ -53,6 +54,7 @@ use crate::journal::{Record, Replay, ShardState, StateError, Writer};
 use crate::limiter::Limiter;
 use crate::manifest::Listed;
 use crate::metrics::Metrics;
+use crate::outcome::CAME_BACK_WRONG;
 use crate::progress::Progress;
 use crate::report::Scope;
 use crate::s3::S3;
@@ -62,6 +64,10 @@ use crate::shutdown::{self, Shutdown};
 use crate::stall::Stall;
 use crate::summary::{Collector, Summary};
 use crate::task::{Canary, Context, Learnt, Notes};
+
+/// Most time that a job that has failed serves its metrics on: a scrape at the usual interval of 15 s. Kubernetes stops the pods of
+/// other shards only once this process has ended.
+const LINGER_FAILED_MAX: Duration = Duration::from_secs(20);
 
 /// A run that got as far as to have a summary.
 #[derive(Debug)]
@@ -74,15 +80,31 @@ pub struct Done {
     pub error: Option<Error>,
 }
 
-/// Runs a job until it is complete, fails or is asked to stop.
-///
-/// # Errors
-/// What kept it from running at all or from going on: the manifest, the state.
+/// Runs a job until it is complete, fails or is asked to stop. What came of it, or kept it from running at all or from going on (the
+/// manifest, the state), is `told`; then Prometheus may ask for a while longer.
 pub async fn run(
     config: JobConfig,
     progress: Progress,
+    shutdown: Shutdown,
+    told: impl FnOnce(Result<Done, Error>),
+) {
+    let mut told = Some(told);
+    let mut tell = |done| {
+        if let Some(told) = told.take() {
+            told(done);
+        }
+    };
+    if let Err(error) = run_and_linger(config, progress, shutdown, &mut tell).await {
+        tell(Err(error));
+    }
+}
+
+async fn run_and_linger(
+    config: JobConfig,
+    progress: Progress,
     mut shutdown: Shutdown,
-) -> Result<Done, Error> {
+    tell: &mut dyn FnMut(Result<Done, Error>),
+) -> Result<(), Error> {
     let s3 = tokio::select! {
         s3 = S3::connect(&config.connection) => s3,
         _ = shutdown::asked(&mut shutdown) => return Err(interrupted_preparing()),
@@ -136,8 +158,13 @@ pub async fn run(
         done = work => done,
         () = live.watch(&throttle, socket) => unreachable!("it looks for ever"),
     };
-    run.tell_the_end(&done, &listeners, &mut shutdown).await;
-    done
+    let exit = done
+        .as_ref()
+        .map_or_else(|error| error.exit, |done| done.exit);
+    run.push_the_end(&done, &listeners).await;
+    tell(done);
+    run.linger(exit, &mut shutdown).await;
+    Ok(())
 }
 
 impl Run<'_> {
@@ -214,13 +241,8 @@ impl Run<'_> {
         })
     }
 
-    /// Tells Prometheus how the run has ended: what is scraped shows it for a while, and what is pushed for good.
-    async fn tell_the_end(
-        &self,
-        done: &Result<Done, Error>,
-        listeners: &RefCell<Listeners>,
-        shutdown: &mut Shutdown,
-    ) {
+    /// Tells a Pushgateway how the run has ended. A runner that was replaced has nothing to say: its successor does.
+    async fn push_the_end(&self, done: &Result<Done, Error>, listeners: &RefCell<Listeners>) {
         let exit = match done {
             Ok(done) => done.exit,
             Err(error) => {
@@ -231,16 +253,26 @@ impl Run<'_> {
                 exit
             }
         };
-        if let Some(gateway) = &self.config.pushgateway {
+        let is_of_another = done.as_ref().is_err_and(|error| error.is_of_another);
+        if let Some(gateway) = self.config.pushgateway.as_ref().filter(|_| !is_of_another) {
             let text = listeners.borrow().metrics.last_run(exit);
             if let Err(why) = push::last_run(gateway, self.config.shard, text).await {
                 let message = format!("the summary of the run was not pushed to {gateway}: {why}");
                 (self.emit)(Event::Warning { message: &message });
             }
         }
-        if self.config.metrics_listen.is_some() && exit != Exit::Interrupted {
+    }
+
+    /// Lets Prometheus see the end.
+    async fn linger(&self, exit: Exit, shutdown: &mut Shutdown) {
+        let lingers = match exit {
+            Exit::Interrupted => Duration::ZERO,
+            Exit::JobFailed | Exit::State => self.config.metrics_linger.min(LINGER_FAILED_MAX),
+            _ => self.config.metrics_linger,
+        };
+        if self.config.metrics_listen.is_some() {
             tokio::select! {
-                () = tokio::time::sleep(self.config.metrics_linger) => {}
+                () = tokio::time::sleep(lingers) => {}
                 _ = shutdown::asked(shutdown) => {}
             }
         }
@@ -279,7 +311,10 @@ impl Run<'_> {
         let before = Arc::new(before);
         self.begin(state, job, &before);
         let percent = self.config.settings.failure_threshold_percent;
-        let end = if let Some(crossed) = Crossed::by(&before.tally, percent) {
+        let wrong = before.tally.came_back_wrong();
+        let end = if wrong > self.config.acknowledged_wrong {
+            Ok(End::Stopped(came_back_wrong(wrong)))
+        } else if let Some(crossed) = Crossed::by(&before.tally, percent) {
             let when = " in earlier runs of this job";
             Ok(End::Stopped(too_many_failed(crossed, when)))
         } else if before.settled.len() == job.rows {
@@ -482,7 +517,7 @@ impl Run<'_> {
             learnt: Learnt::after(before.checkpoints.values().flatten()),
             draining: watch::Sender::new(false),
             notes,
-            canary: Canary::new(trusted.canary, before.tally.succeeded_total()),
+            canary: Canary::new(trusted.canary, trust::proven(&before.tally)),
             stall: self.stall.clone(),
         };
         let rows = feed::start(
@@ -660,6 +695,21 @@ fn judge(end: End, failed_rows: u64) -> (Exit, Option<Error>) {
             (error.exit, Some(error))
         }
     }
+}
+
+/// Objects of earlier runs that came back wrong, and nobody has said since that they were looked at.
+fn came_back_wrong(objects: u64) -> Error {
+    let what = human::count_of(objects, "object");
+    Error::new(
+        Exit::JobFailed,
+        format!(
+            "{what} came back wrong in earlier runs of this job: the report's rows that failed with {CAME_BACK_WRONG}; nothing is rewritten"
+        ),
+    )
+    .hint(format!(
+        "look at them, and at what was rewritten before them; --acknowledge-wrong {objects} goes on with the others, and reads back the \
+         first of them again"
+    ))
 }
 
 /// `when`: nothing for this run, or that it was before it.

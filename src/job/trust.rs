@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::exit::Exit;
 use crate::journal::{Leader, ShardState};
 use crate::limiter::Limiter;
+use crate::outcome::Tally;
 use crate::plan::MethodChoice;
 use crate::probe::{self, Wish};
 use crate::profile::StoreProfile;
@@ -149,6 +150,14 @@ pub(super) fn default_canary(s3: &S3, profile: &StoreProfile, probe: Probe) -> u
         0
     } else {
         CANARY_DEFAULT
+    }
+}
+
+/// Objects of earlier runs that speak for the store. Once one has come back wrong, none does.
+pub(super) fn proven(before: &Tally) -> u64 {
+    match before.came_back_wrong() {
+        0 => before.succeeded_total(),
+        _ => 0,
     }
 }
 

@@ -244,8 +244,12 @@ fn written_as(head: &ObjectHead) -> Written {
     }
 }
 
+/// The code of a row whose object may be somebody else's, or may have come back wrong.
+const UNPROVEN: &str = "Unproven";
+
 /// What differs after an attempt that did not tell may be somebody else's object.
 fn untold(mut failure: Failure) -> Failure {
+    UNPROVEN.clone_into(&mut failure.code);
     failure.message = format!(
         "an attempt did not tell whether it happened, and what is there now is under the target but not the same, so that it is \
          somebody else's or came back wrong: {}",

@@ -14,7 +14,7 @@ use crate::closure::{self, Evidence};
 use crate::encryption::Target;
 use crate::event::Operation;
 use crate::object::{ChecksumKind, Checksums};
-use crate::outcome::Failure;
+use crate::outcome::{CAME_BACK_WRONG, Failure};
 use crate::s3::{Ask, Version, Written};
 
 /// Code of a row that was rewritten and whose superseded version is there still.
@@ -278,7 +278,7 @@ fn kept(version_id: &str, why: &str) -> Stop {
 /// A copy that is not what it was made of.
 pub(super) fn came_back_wrong(version_id: &str) -> Stop {
     Stop::Wrong(Failure {
-        code: "CameBackWrong".to_owned(),
+        code: CAME_BACK_WRONG.to_owned(),
         http_status: 200,
         message: format!(
             "the store answered OK, but the copy of version {version_id} is not the same; nothing was deleted"

@@ -12,7 +12,7 @@ use crate::encryption::{CustomerKey, Target};
 use crate::event::{Event, Operation};
 use crate::limiter::Limiter;
 use crate::object::{ObjectHead, ObjectRef};
-use crate::outcome::Failure;
+use crate::outcome::{CAME_BACK_WRONG, Failure};
 use crate::s3::{ReadBack, Written};
 use crate::s3_error::S3Error;
 
@@ -143,7 +143,7 @@ impl<'a> Task<'_, 'a> {
             return Ok(true);
         }
         Err(Stop::Wrong(Failure {
-            code: "CameBackWrong".to_owned(),
+            code: CAME_BACK_WRONG.to_owned(),
             http_status: 200,
             message: format!(
                 "the store answered OK, but after the rewrite differ: {}",

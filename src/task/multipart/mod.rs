@@ -27,7 +27,7 @@ use crate::closure::Evidence;
 use crate::encryption::Target;
 use crate::event::{Operation, ResponseClass};
 use crate::object::{ChecksumKind, Checksums, ObjectHead};
-use crate::outcome::{Failure, Method};
+use crate::outcome::{CAME_BACK_WRONG, Failure, Method};
 use crate::plan::{Layout, PART_BYTES_DEFAULT, checksum_to_ask};
 use crate::retry::{self, Verdict};
 use crate::s3::{Ask, Carry, Complete, Create, Destination, Part, Written};
@@ -301,7 +301,7 @@ impl<'a> Task<'_, 'a> {
             return Ok(written);
         }
         Err(Stop::Wrong(Failure {
-            code: "CameBackWrong".to_owned(),
+            code: CAME_BACK_WRONG.to_owned(),
             http_status: 200,
             message: format!(
                 "the store answered OK, but the object's {} is not what it was before the rewrite",
