@@ -152,7 +152,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("metrics_exporter_prometheus", &["metrics"]),
     ("mimalloc", &["main"]),
     ("rand", &["*"]),
-    ("rustix", &["cli", "main"]),
+    ("rustix", &["cli", "local_s3", "main"]),
     ("s3s", &["local_s3"]),
     ("serde", &["*"]),
     ("serde_json", &["*"]),

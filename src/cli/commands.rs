@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, ParseError, Targets, filter_fn};
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, registry};
@@ -391,6 +392,7 @@ fn serve(
     out: &mut dyn Write,
 ) -> Result<Exit, Error> {
     start_log(format, &Progress::new(Style::None))?;
+    allow_open_files();
     block_on(async {
         let mut shutdown = signals(Limits::default())?;
         let options = Options::new(data, listen);
@@ -555,8 +557,17 @@ fn start_log(format: LogFormat, progress: &Progress) -> Result<(), Error> {
         .with_target(false);
     // Another subscriber is there already only where tests run several commands in one process.
     let _ = match format {
+        // A line says for a person what its fields say for a program.
         LogFormat::Text => registry()
-            .with(lines.with_filter(wanted.and(ours)))
+            .with(
+                lines
+                    .fmt_fields(debug_fn(|out, field, value| match field.name() {
+                        "message" => write!(out, "{value:?}"),
+                        name if name.starts_with("run.") => Ok(()),
+                        name => write!(out, " {name}={value:?}"),
+                    }))
+                    .with_filter(wanted.and(ours)),
+            )
             .try_init(),
         LogFormat::Json => registry()
             .with(lines.json().with_filter(wanted.and(ours)))

@@ -19,9 +19,25 @@ use tokio::time::Sleep;
 use super::front::Front;
 use super::server::SHUTDOWN_GRACE;
 
-/// Connections at a time; further ones wait in the listen queue. Below the usual limit of 1,024 open
-/// files, with room for the object files that each connection may hold.
-const CONNECTIONS_MAX: usize = 384;
+/// Connections at a time; further ones wait in the listen queue. A run opens more of them than it has requests on the wire at its
+/// start, and idle ones stay.
+const CONNECTIONS_MAX: usize = 4_096;
+/// Files that may be open for each connection, as far as the system's limit goes: its own, and those of the object that it is about.
+const FILES_PER_CONNECTION: u64 = 2;
+/// Files that are open beside those.
+const FILES_BESIDE: u64 = 128;
+
+/// How many connections the limit of open files leaves room for.
+fn connections_max() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let files = files
+        .current
+        .unwrap_or(u64::MAX)
+        .saturating_sub(FILES_BESIDE);
+    usize::try_from(files / FILES_PER_CONNECTION)
+        .unwrap_or(CONNECTIONS_MAX)
+        .clamp(1, CONNECTIONS_MAX)
+}
 
 /// For a request's headers to arrive, and for a connection to be idle. Longer than clients keep idle
 /// connections in their pools (hyper-util: 90 s), so that the client closes first and never sends a
@@ -50,7 +66,7 @@ pub(super) async fn run(
             return;
         }
     };
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let room = Arc::new(Semaphore::new(connections_max()));
     let mut connections = JoinSet::new();
     let mut flush = tokio::time::interval(LOG_FLUSH_INTERVAL);
     loop {

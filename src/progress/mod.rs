@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio::time::Instant;
 
 use crate::event::{Event, Level};
+use crate::outcome::TaskOutcome;
 use view::View;
 
 /// One progress line in so much time, where there is no terminal.
@@ -94,7 +95,15 @@ impl Progress {
         // The bar's thread asks for the view while it holds the bar: never touch the bar while holding the view.
         let notice = self.view().on(event, now);
         if let Some(notice) = notice {
-            self.tell(&notice, level);
+            let code = match event {
+                Event::Finding { code, .. } => Some(*code),
+                Event::Settled {
+                    outcome: TaskOutcome::Failed(failure),
+                    ..
+                } => Some(failure.code.as_str()),
+                _ => None,
+            };
+            self.tell(&notice, level, code);
         }
         let is_line_due = match &mut self.shown {
             Shown::Log(due) => due.is_due(event, now),
@@ -103,8 +112,23 @@ impl Progress {
         match &self.shown {
             Shown::Bar(bar) => self.move_bar(bar, event),
             Shown::Log(_) if is_line_due => {
-                let line = self.view().line(now);
-                tracing::info!("{line}");
+                let (line, figures) = {
+                    let view = self.view();
+                    (view.line(now), view.figures(now))
+                };
+                tracing::info!(
+                    run.phase = figures.phase,
+                    run.rows = figures.rows,
+                    run.settled = figures.settled,
+                    run.failed = figures.failed,
+                    run.in_flight = figures.in_flight,
+                    run.rows_per_second = figures.rows_per_second,
+                    run.seconds_left = figures.seconds_left,
+                    run.limited_by = figures.limited_by,
+                    run.retries = figures.retries,
+                    run.throttles = figures.throttles,
+                    "{line}"
+                );
             }
             Shown::Log(_) | Shown::None => {}
         }
@@ -114,12 +138,14 @@ impl Progress {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, line: &str, level: Option<Level>) {
+    fn tell(&self, line: &str, level: Option<Level>, code: Option<&str>) {
         match (&self.shown, level) {
             (Shown::Bar(bar), Some(level)) => bar.println(format!("{}: {line}", level.name())),
             (Shown::Bar(bar), None) => bar.println(line),
-            (Shown::Log(_) | Shown::None, Some(Level::Note)) => tracing::info!("{line}"),
-            (Shown::Log(_) | Shown::None, _) => tracing::warn!("{line}"),
+            (Shown::Log(_) | Shown::None, Some(Level::Note)) => {
+                tracing::info!(run.code = code, "{line}")
+            }
+            (Shown::Log(_) | Shown::None, _) => tracing::warn!(run.code = code, "{line}"),
         }
     }
 

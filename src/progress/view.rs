@@ -43,6 +43,31 @@ pub struct View {
     holds: BTreeMap<Limit, Instant>,
 }
 
+/// Where the run is, as numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// `preparing`, `running`, `waiting`, `on hold`, `draining` or `finished`.
+    pub phase: &'static str,
+    /// Rows of the manifest; so far, while it is prepared.
+    pub rows: u64,
+    /// Rows that have an outcome.
+    pub settled: u64,
+    /// Rows that failed.
+    pub failed: u64,
+    /// Tasks.
+    pub in_flight: u64,
+    /// The pace of the last seconds.
+    pub rows_per_second: Option<f64>,
+    /// The time that is left at that pace.
+    pub seconds_left: Option<u64>,
+    /// What holds the job.
+    pub limited_by: Option<&'static str>,
+    /// Requests that were sent again.
+    pub retries: u64,
+    /// Answers that asked for fewer requests.
+    pub throttles: u64,
+}
+
 /// Nothing goes on.
 #[derive(Debug)]
 struct Stalled {
@@ -240,6 +265,37 @@ impl View {
             line.push_str(&format!(", throttled {}x", human::count(self.throttles)));
         }
         line
+    }
+
+    /// The same as numbers, for programs that read the log.
+    pub fn figures(&self, now: Instant) -> Figures {
+        let is_running = self.phase == Phase::Running;
+        Figures {
+            phase: match self.phase {
+                Phase::Preparing => "preparing",
+                Phase::Running if self.stall.is_some() => "waiting",
+                Phase::Running if !self.holds.is_empty() => "on hold",
+                Phase::Running => "running",
+                Phase::Draining(_) => "draining",
+                Phase::Finished => "finished",
+            },
+            rows: match self.phase {
+                Phase::Preparing => self.rows_prepared,
+                _ => self.pace.total(),
+            },
+            settled: self.pace.settled(),
+            failed: self.failed,
+            in_flight: self.in_flight,
+            rows_per_second: self.pace.rate(now).filter(|_| is_running),
+            seconds_left: self
+                .pace
+                .eta(now)
+                .filter(|_| is_running)
+                .map(|left| left.as_secs()),
+            limited_by: self.held_by.flatten().map(Limit::name),
+            retries: self.retries,
+            throttles: self.throttles,
+        }
     }
 
     fn preparing_line(&self) -> String {

@@ -61,6 +61,43 @@ fn the_demo_shows_its_proof_and_leaves_everything_to_look_at() {
 }
 
 #[tokio::test]
+async fn log_lines_have_for_programs_what_they_say_for_people() {
+    let store = Store::start().await;
+    objects::put_many(&store.client, &["a".to_owned(), "b".to_owned()]).await;
+    let job = store
+        .job(&["a", "b", "gone"])
+        .args("--to sse-kms --progress log --canary 0");
+    let text = job.run().expect(3).stderr;
+    assert!(text.contains("finished: 3 of 3 rows (100.0 %)"), "{text}");
+    assert!(!text.contains("run."), "{text}");
+    let other = job
+        .args("--log-format json")
+        .arg("--state", store.data().join("other"));
+    let lines = other.run().expect(3).stderr;
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let fields = lines.iter().map(|line| &line["fields"]);
+    let last = fields
+        .clone()
+        .rfind(|fields| fields["run.phase"] == "finished");
+    let last = last.expect("a last line");
+    assert_eq!(
+        (&last["run.settled"], &last["run.failed"]),
+        (&3.into(), &1.into()),
+        "{last}"
+    );
+    let codes: Vec<_> = fields
+        .filter_map(|fields| fields["run.code"].as_str())
+        .collect();
+    assert!(
+        codes.contains(&"NoSuchKey") && codes.contains(&"default-differs"),
+        "{codes:?}"
+    );
+}
+
+#[tokio::test]
 async fn status_is_told_while_a_job_runs_and_after() {
     let store = Store::start().await;
     let keys: Vec<_> = (0..60).map(|n| format!("object/{n}")).collect();
