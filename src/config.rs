@@ -13,7 +13,8 @@ use crate::engine::Settings;
 use crate::error::Error;
 use crate::http::Address;
 use crate::limiter::Budgets;
-use crate::plan::MethodChoice;
+use crate::manifest::Reading;
+use crate::plan::{MethodChoice, Rules, Versions};
 use crate::report::Scope;
 use crate::s3::Connection;
 use crate::shard::Shard;
@@ -25,8 +26,10 @@ const KEY_FILE_BYTES_MAX: u64 = 1024;
 /// One `reseal run`.
 #[derive(Debug)]
 pub struct JobConfig {
-    /// Where the list of objects is.
+    /// Where the list of objects is: a file, or a folder of inventories, which ends with a slash or is one.
     pub manifest: Location,
+    /// How it is read, and which of its rows are meant.
+    pub reading: Reading,
     /// What the objects shall be under.
     pub target: Target,
     /// Keys that SSE-C objects are under now.
@@ -252,6 +255,20 @@ pub fn method_serves(method: MethodChoice, target: &Target) -> Result<(), Error>
             "--method update goes with --to sse-kms only: UpdateObjectEncryption has no other target",
         )),
     }
+}
+
+/// Holds `--versions` against the filters.
+///
+/// # Errors
+/// A restack rewrites all versions of a key: filters can't leave some of them out.
+pub fn versions_go_with(rules: &Rules) -> Result<(), Error> {
+    if rules.versions == Versions::Restack && rules.selection.tells_versions_apart() {
+        return Err(Error::usage(
+            "--versions restack rewrites all versions of a key, so it goes with --bucket, --include and --exclude and with no other \
+             filter",
+        ));
+    }
+    Ok(())
 }
 
 /// A JSON object of strings, written the one way: keys sorted, no white space.

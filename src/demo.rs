@@ -23,6 +23,7 @@ use crate::limiter::Budgets;
 use crate::local_s3::admin;
 use crate::local_s3::sample::{Checked, Sample};
 use crate::local_s3::server::{LocalS3, Options};
+use crate::manifest::Reading;
 use crate::plan::Rules;
 use crate::progress::Progress;
 use crate::report::Scope;
@@ -89,6 +90,7 @@ pub async fn run(
 
     let config = JobConfig {
         manifest: Location::Path(manifest),
+        reading: Reading::default(),
         target: Target::SseKms(KmsTarget {
             key_id: Some(new_key.arn.clone()),
             ..KmsTarget::default()

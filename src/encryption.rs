@@ -190,8 +190,8 @@ impl KmsTarget {
     }
 }
 
-/// A key id equals the last part of a key's ARN; everything else must be equal to the letter.
-fn same_key(a: &str, b: &str) -> bool {
+/// Whether two names are one KMS key's: a key id equals the last part of a key's ARN; everything else must be equal to the letter.
+pub fn same_key(a: &str, b: &str) -> bool {
     let id_of = |arn: &str, id: &str| {
         arn.strip_suffix(id)
             .is_some_and(|head| head.starts_with("arn:") && head.ends_with(":key/"))

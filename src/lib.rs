@@ -25,7 +25,8 @@
 //! | [`s3_error`] | what a store answered instead of doing what it was asked |
 //! | [`exit`] | how a command ends |
 //! | *Deciding*: no requests, no `async` | |
-//! | [`manifest`] | CSV manifests and inventories, out of local files |
+//! | [`manifest`] | manifests, inventories and reports, out of local files |
+//! | [`selection`] | which of their rows are meant |
 //! | [`plan`] | what to do with one object |
 //! | [`retry`] | what an error means, and how long to wait |
 //! | *Mechanisms*: each knows the nouns and one outside thing | |
@@ -96,6 +97,7 @@ pub mod deadline;
 pub mod manifest;
 pub mod plan;
 pub mod retry;
+pub mod selection;
 
 // Mechanisms: each knows the nouns and one outside thing
 pub mod s3;

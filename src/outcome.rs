@@ -64,14 +64,17 @@ pub enum SkipReason {
     DoneBeforeInterruption,
     /// The row is a delete marker.
     DeleteMarker,
+    /// A look says that it does not pass the filters.
+    Filtered,
 }
 
 impl SkipReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self::AlreadyEncrypted,
         Self::DoneBeforeInterruption,
         Self::DeleteMarker,
+        Self::Filtered,
     ];
 
     /// The name in the summary and the metrics.
@@ -80,6 +83,7 @@ impl SkipReason {
             Self::AlreadyEncrypted => "already-encrypted",
             Self::DoneBeforeInterruption => "done-before-interruption",
             Self::DeleteMarker => "delete-marker",
+            Self::Filtered => "filtered",
         }
     }
 
@@ -91,6 +95,7 @@ impl SkipReason {
                 "Skipped: found under the target encryption after an interruption"
             }
             Self::DeleteMarker => "Skipped: a delete marker has no data",
+            Self::Filtered => "Skipped: it does not pass the job's filters",
         }
     }
 }

@@ -34,6 +34,56 @@ pub struct Finding {
     pub message: String,
 }
 
+/// What was found in the manifest: of the shard's rows, where the job is cut in several.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ManifestCounts {
+    /// Where it is; of a folder of inventories, the one that was taken.
+    pub location: String,
+    /// Its rows: those of the job, and those that the filters leave out.
+    pub rows: u64,
+    /// Those by filter.
+    pub left_out: BTreeMap<&'static str, u64>,
+    /// Rows of the job that name an object which a row before them names, among those compared.
+    pub duplicates: u64,
+    /// The first rows of the job, as many as there was memory for: these were compared.
+    pub duplicates_compared: u64,
+    /// Rows of the job that are delete markers.
+    pub delete_markers: u64,
+    /// Rows of empty objects whose key ends with a slash.
+    pub directory_markers: u64,
+    /// Rows with a column for the version id, and nothing in it.
+    pub empty_version_ids: u64,
+    /// Rows whose key is spelt with a `+` or a `%`.
+    pub plus_or_percent: u64,
+}
+
+impl ManifestCounts {
+    /// What is remarkable about its rows, in words; nothing where nothing is.
+    fn remarks(&self) -> String {
+        let counts = [
+            (self.delete_markers, "delete markers"),
+            (self.directory_markers, "directory markers"),
+            (self.empty_version_ids, "empty version ids"),
+            (self.plus_or_percent, "keys spelt with + or %"),
+            (self.duplicates, "duplicates"),
+        ];
+        let some = counts.iter().filter(|(n, _)| *n > 0);
+        let some: Vec<_> = some
+            .map(|(n, what)| format!("{what} {}", human::count(*n)))
+            .collect();
+        let mut text = some.join(", ");
+        if self.duplicates > 0 && self.is_partly_compared() {
+            let compared = human::count(self.duplicates_compared);
+            text.push_str(&format!(" (of the first {compared} rows)"));
+        }
+        text
+    }
+
+    fn is_partly_compared(&self) -> bool {
+        self.duplicates_compared + self.left_out.values().sum::<u64>() < self.rows
+    }
+}
+
 /// Most shards that are named in the text.
 const SHARDS_SHOWN_MAX: usize = 20;
 
@@ -52,7 +102,9 @@ pub struct Summary {
     /// How many shards there are then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<u32>,
-    /// Rows of the manifest, or of the shard; 0 when the run ended before it was validated.
+    /// What was found in the manifest.
+    pub manifest: ManifestCounts,
+    /// Rows of the job, or of the shard: those of the manifest that pass the filters.
     pub total: u64,
     /// Rows that were rewritten.
     pub succeeded: u64,
@@ -223,6 +275,7 @@ impl Collector {
             job_id: job_id.to_owned(),
             status: exit.status(),
             target: target.to_owned(),
+            manifest: ManifestCounts::default(),
             total: self.total,
             succeeded: tally.succeeded_total(),
             skipped: tally.skipped_total(),
@@ -302,13 +355,28 @@ impl Summary {
 
     fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = vec![("job", self.job_id.clone())];
+        if !self.manifest.location.is_empty() {
+            let location = human::sanitize(&self.manifest.location, usize::MAX);
+            lines.push(("manifest", location));
+        }
         if let (Some(shard), Some(shards)) = (self.shard, self.shards) {
             lines.push(("shard", format!("{shard} of {shards}")));
         }
         lines.extend([
             ("status", self.status.to_owned()),
             ("target", self.target.clone()),
-            ("rows", human::count(self.total)),
+        ]);
+        let left_out: u64 = self.manifest.left_out.values().sum();
+        if left_out > 0 {
+            let left_out = with_parts(left_out, &self.manifest.left_out, None);
+            lines.push(("left out", left_out));
+        }
+        lines.push(("rows", human::count(self.total)));
+        let remarks = self.manifest.remarks();
+        if !remarks.is_empty() {
+            lines.push(("  among them", remarks));
+        }
+        lines.extend([
             (
                 "  succeeded",
                 with_parts(self.succeeded, &self.methods, Some(self.bytes)),
@@ -507,6 +575,10 @@ mod tests {
             "failures": {"AccessDenied": 2, "NoSuchKey": 1},
             "findings": [{"code": "replicas-stay", "level": "note", "message": "replicas keep theirs"}], "report": null,
             "needs_restore": null,
+            "manifest": {
+                "location": "", "rows": 0, "left_out": {}, "duplicates": 0, "duplicates_compared": 0, "delete_markers": 0,
+                "directory_markers": 0, "empty_version_ids": 0, "plus_or_percent": 0,
+            },
         });
         assert_eq!(json, expected);
         assert_eq!(summary.remaining(), 3);
@@ -529,6 +601,39 @@ mod tests {
         assert!(
             summary.to_string().contains("  stood still 40s\n"),
             "{summary}"
+        );
+    }
+
+    #[test]
+    fn what_is_remarkable_about_the_manifest_is_named_and_nothing_is_claimed_beyond_it() {
+        let mut summary = collector().summary("f00d", "sse-kms", Exit::Complete, None);
+        summary.manifest = ManifestCounts {
+            location: "s3://inventories/2026-01-04T01-00Z/manifest.json".to_owned(),
+            rows: 22,
+            left_out: BTreeMap::from([("exclude", 10), ("other", 2)]),
+            duplicates: 1,
+            duplicates_compared: 10,
+            delete_markers: 3,
+            directory_markers: 0,
+            empty_version_ids: 0,
+            plus_or_percent: 4,
+        };
+        let expected = "\
+job           f00d
+manifest      s3://inventories/2026-01-04T01-00Z/manifest.json
+status        complete
+target        sse-kms
+left out      12 (exclude 10, other 2)
+rows          10
+  among them  delete markers 3, keys spelt with + or % 4, duplicates 1
+";
+        let text = summary.to_string();
+        assert!(text.starts_with(expected), "{text}");
+        summary.manifest.duplicates_compared = 9;
+        let text = summary.to_string();
+        assert!(
+            text.contains("duplicates 1 (of the first 9 rows)\n"),
+            "{text}"
         );
     }
 

@@ -46,10 +46,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("s3_error", &[]),
     ("shard", &[]),
     // Deciding names no mechanism.
-    ("manifest", &[]),
+    ("manifest", &["selection"]),
+    ("selection", &[]),
     ("closure", &[]),
     ("deadline", &[]),
-    ("plan", &["closure"]),
+    ("plan", &["closure", "selection"]),
     ("retry", &[]),
     // Mechanisms don't know each other. The sample's inventory has its keys as a manifest has them.
     // A state may be in S3.
@@ -90,7 +91,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
-            "engine", "error", "http", "limiter", "plan", "report", "s3", "task",
+            "engine", "error", "http", "limiter", "manifest", "plan", "report", "s3", "task",
         ],
     ),
     ("error", &["journal", "manifest", "probe"]),
@@ -125,7 +126,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("aws_smithy_types", &["s3"]),
     ("aws_types", &["s3"]),
     ("base64", &["*"]),
-    ("bytes", &["http", "local_s3"]),
+    ("bytes", &["http", "local_s3", "manifest"]),
     ("bytesize", &["cli"]),
     ("clap", &["cli", "main"]),
     ("crc32fast", &["journal", "shard"]),
@@ -145,12 +146,13 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("hyper_rustls", &["http"]),
     ("hyper_util", &["http", "local_s3"]),
     ("indicatif", &["progress"]),
-    ("jiff", &["cli", "deadline", "shutdown"]),
+    ("jiff", &["cli", "deadline", "manifest", "shutdown"]),
     ("md5", &["*"]),
     ("memchr", &["manifest"]),
     ("metrics", &["metrics"]),
     ("metrics_exporter_prometheus", &["metrics"]),
     ("mimalloc", &["main"]),
+    ("parquet", &["manifest"]),
     ("rand", &["*"]),
     ("rustix", &["cli", "local_s3", "main"]),
     ("s3s", &["local_s3"]),
@@ -158,6 +160,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("serde_json", &["*"]),
     ("sha1", &["checksum"]),
     ("sha2", &["*"]),
+    ("snap", &["manifest"]),
     ("subtle", &["local_s3"]),
     ("tempfile", &["*"]),
     ("thiserror", &["*"]),
@@ -167,6 +170,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("tracing", &["*"]),
     ("tracing_subscriber", &["cli"]),
     ("zeroize", &["*"]),
+    ("zstd", &["manifest"]),
 ];
 
 /// What may stand in no room's code but these rooms'. The words are whole: `sprintln!` is not `println!`.

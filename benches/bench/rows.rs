@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use flate2::read::MultiGzDecoder;
-use reseal::manifest::{Origin, Preparation, RowReader, Source};
+use reseal::manifest::{Origin, Preparation, Reading, RowReader, Source};
 
 use super::number;
 use super::run::{Manifest, Rows};
@@ -23,9 +23,9 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         let began = Instant::now();
         csv_alone(&manifest.data, rows == Rows::Full)?;
         let alone = per_second(began);
-        let source = Source::detect(&manifest.path, "bench")?;
+        let source = Source::detect(&manifest.path, "bench", &Reading::default())?;
         let began = Instant::now();
-        let mut preparation = Preparation::new(&source);
+        let mut preparation = Preparation::new(&source, &Reading::default());
         let mut go_on = |_| ControlFlow::Continue(());
         preparation.add_part(&manifest.data, Origin::Local, &mut go_on)?;
         let prepared = preparation.finish()?;

@@ -193,10 +193,14 @@ impl RunArgs {
         let stop_on = super::limits::codes(&self.stop_on)?;
         let shard = self.shards.shard(completion_index().as_deref())?;
         let concurrency = self.shards.concurrency(shard)?;
-        let rewriting = self.rewrite.into_settings(self.trust.verify)?;
+        let reading = self.reading.into_reading()?;
+        let selection = reading.selection.clone();
+        let rewriting = self.rewrite.into_settings(self.trust.verify, selection)?;
         config::method_serves(rewriting.rules.method, &target)?;
+        config::versions_go_with(&rewriting.rules)?;
         Ok(JobConfig {
             manifest: self.manifest,
+            reading,
             target,
             source_keys,
             connection: self.store.into(),

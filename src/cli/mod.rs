@@ -6,6 +6,7 @@ mod control;
 mod limits;
 mod plan;
 mod rewrite;
+mod selection;
 mod shards;
 mod state;
 mod verify;
@@ -23,6 +24,7 @@ pub use control::ControlArgs;
 pub use limits::LimitArgs;
 pub use plan::PlanArgs;
 pub use rewrite::{ProbeMode, RewriteArgs, TrustArgs};
+pub use selection::{FilterArgs, ReadingArgs};
 pub use shards::ShardArgs;
 pub use state::{ReportArgs, StatusArgs};
 pub use verify::VerifyArgs;
@@ -79,10 +81,14 @@ pub enum Command {
 /// `reseal run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The objects: CSV (bucket,key[,version-id], URL-encoded keys, no header; gzip too), the manifest.json of an S3
-    /// Inventory, or that of a completion report for its failed rows, as a path or s3://bucket/key; - is standard input.
+    /// The objects: CSV (bucket,key[,version-id], URL-encoded keys, no header; gzip too), ORC or Parquet, the manifest.json of an S3
+    /// Inventory, or that of a completion report, as a path or s3://bucket/key; a folder of inventories, with a slash at its end, for
+    /// the newest complete one; - is standard input.
     #[arg(long, env = "RESEAL_MANIFEST", value_name = "PATH|S3-URL|-")]
     pub manifest: Location,
+    /// How it is read, and which of its rows are meant.
+    #[command(flatten)]
+    pub reading: ReadingArgs,
     /// The encryption that the objects shall be under.
     #[arg(long, env = "RESEAL_TO", value_name = "MODE")]
     pub to: ToMode,

@@ -11,6 +11,7 @@ use crate::config::{Probe, Trust};
 use crate::error::Error;
 use crate::object::COPY_OBJECT_BYTES_MAX;
 use crate::plan::{MethodChoice, PART_BYTES_MAX, PART_BYTES_MIN, Rules, Versions};
+use crate::selection::Selection;
 use crate::task::{Settings, Verify};
 
 /// The word for no loss at all.
@@ -68,7 +69,7 @@ impl RewriteArgs {
     ///
     /// # Errors
     /// Sizes that S3 does not take, an unknown loss.
-    pub fn into_settings(self, verify: Verify) -> Result<Settings, Error> {
+    pub fn into_settings(self, verify: Verify, selection: Selection) -> Result<Settings, Error> {
         let threshold = self.multipart_threshold.as_u64();
         if threshold > COPY_OBJECT_BYTES_MAX {
             return Err(Error::usage(format!(
@@ -89,6 +90,7 @@ impl RewriteArgs {
                 multipart_threshold: threshold,
                 versions: self.versions.into(),
                 allowed: losses(&self.allow_loss)?,
+                selection,
             },
             part_bytes,
             delete_superseded: self.delete_superseded,

@@ -10,6 +10,7 @@ mod ending;
 mod feed;
 mod home;
 mod live;
+mod newest;
 mod open;
 mod pinned;
 pub mod plan;
@@ -59,10 +60,11 @@ use crate::progress::Progress;
 use crate::report::Scope;
 use crate::s3::S3;
 use crate::s3_error::S3Error;
+use crate::selection::Filter;
 use crate::shard::Shard;
 use crate::shutdown::{self, Shutdown};
 use crate::stall::Stall;
-use crate::summary::{Collector, Summary};
+use crate::summary::{Collector, ManifestCounts, Summary};
 use crate::task::{Canary, Context, Learnt, Notes};
 
 /// A run that got as far as to have a summary.
@@ -120,6 +122,11 @@ async fn run_and_linger(
         collector: Collector::new(),
     });
     let emit = |event: Event<'_>| listeners.borrow_mut().on(&event);
+    let manifest = tokio::select! {
+        manifest = newest::resolve(&config, &s3, &emit) => manifest?,
+        _ = shutdown::asked(&mut shutdown) => return Err(interrupted_preparing()),
+    };
+    let config = JobConfig { manifest, ..config };
     if let Some(at) = config.deadline {
         listeners.borrow().metrics.ends_at(at);
     }
@@ -221,6 +228,7 @@ impl Run<'_> {
         });
         let is_cut = config.shard.count > 1;
         let summary = Summary {
+            manifest: counts_of(&job),
             needs_restore,
             shard: is_cut.then_some(config.shard.index),
             shards: is_cut.then_some(config.shard.count),
@@ -335,7 +343,8 @@ impl Run<'_> {
         );
         if job.prepared.rows == 0 {
             (self.emit)(Event::Warning {
-                message: "the manifest has no rows (an empty inventory, or a report without failed rows): there is nothing to do",
+                message: "no row of the manifest is one of the job (an empty inventory, a report without such rows, or filters that leave \
+                          all of them out): there is nothing to do",
             });
         }
         if job.rows > 0 && before.settled.len() == job.rows {
@@ -576,6 +585,23 @@ impl Run<'_> {
                     .hint("what is settled is kept; the same command writes the report"))
             }
         }
+    }
+}
+
+/// What preparing found in the manifest, for the summary.
+fn counts_of(job: &ShardFile) -> ManifestCounts {
+    let (counts, duplicates) = (job.prepared.counts(), job.prepared.duplicates);
+    let left_out = Filter::ALL.map(|filter| (filter.name(), counts.left_out_by(filter)));
+    ManifestCounts {
+        location: job.source.location.clone(),
+        rows: job.rows + counts.left_out(),
+        left_out: left_out.into_iter().filter(|(_, rows)| *rows > 0).collect(),
+        duplicates: duplicates.found,
+        duplicates_compared: duplicates.compared,
+        delete_markers: counts.delete_markers,
+        directory_markers: counts.directory_markers,
+        empty_version_ids: counts.empty_version_ids,
+        plus_or_percent: counts.plus_or_percent,
     }
 }
 

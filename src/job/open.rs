@@ -206,6 +206,7 @@ impl Opening<'_> {
         source::prepare(
             self.s3,
             &self.config.manifest,
+            &self.config.reading,
             folder,
             self.shard,
             self.emit,

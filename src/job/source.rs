@@ -21,7 +21,7 @@ use crate::durable::sync_parent;
 use crate::error::Error;
 use crate::event::Event;
 use crate::exit::Exit;
-use crate::manifest::{Fingerprint, ManifestError, Origin, Preparation, Prepared, Source};
+use crate::manifest::{Fingerprint, ManifestError, Origin, Preparation, Prepared, Reading, Source};
 use crate::object::ObjectRef;
 use crate::retry::{self, Attempts, Verdict};
 use crate::s3::{Ask, S3};
@@ -145,6 +145,7 @@ impl From<Unprepared> for Error {
 pub async fn prepare(
     s3: &S3,
     location: &Location,
+    reading: &Reading,
     folder: &Path,
     shard: Shard,
     emit: &dyn Fn(Event<'_>),
@@ -152,8 +153,8 @@ pub async fn prepare(
     let top = fetch_top(s3, location, folder).await?;
     let name = location.to_string();
     let source = {
-        let (path, name) = (top.path.clone(), name.clone());
-        blocking(move || Source::detect(&path, &name)).await??
+        let (path, reading) = (top.path.clone(), reading.clone());
+        blocking(move || Source::detect(&path, &name, &reading)).await??
     };
     check_checksum(s3, location, &source, &top.path, folder).await?;
     if let Source::Inventory(inventory) = &source
@@ -164,27 +165,54 @@ pub async fn prepare(
         });
     }
     let mut parts = part_sources(location, &source, top.source)?;
-    let mut preparation = Preparation::new(&source).of_shard(shard);
-    for (index, part) in parts.iter_mut().enumerate() {
-        let (path, origin) = match part {
-            PartSource::Path(path) => (path.clone(), Origin::Local),
-            PartSource::Spooled => (folder.join(TOP), Origin::Fetched),
-            PartSource::S3 { bucket, key, etag } => {
-                let path = part_path(folder, index);
-                if matches!(source, Source::Csv { .. }) {
-                    std::fs::rename(&top.path, &path).map_err(|error| {
-                        Error::io(format!("cannot move {}", top.path.display()), &error)
-                    })?;
-                } else {
-                    *etag = fetch(s3, &unbegun(), bucket, key, None, &path).await?;
-                }
-                (path, Origin::Fetched)
-            }
+    let mut preparation = Preparation::new(&source, reading).of_shard(shard);
+    if matches!(source, Source::File { .. })
+        && let [PartSource::S3 { .. }] = parts.as_slice()
+    {
+        let path = part_path(folder, 0);
+        std::fs::rename(&top.path, &path)
+            .map_err(|error| Error::io(format!("cannot move {}", top.path.display()), &error))?;
+        preparation = add_part(preparation, path, Origin::Fetched, emit).await?;
+    } else {
+        // While a part is read, the next one is on its way.
+        let mut next = match parts.first_mut() {
+            Some(part) => Some(at_hand(s3, part, 0, folder).await?),
+            None => None,
         };
-        preparation = add_part(preparation, path, origin, emit).await?;
+        let mut rest = parts.iter_mut().enumerate().skip(1);
+        while let Some((path, origin)) = next {
+            let fetched = async {
+                match rest.next() {
+                    Some((index, part)) => at_hand(s3, part, index, folder).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let added = add_part(preparation, path, origin, emit);
+            let (added, fetched) = futures::join!(added, fetched);
+            preparation = added?;
+            next = fetched?;
+        }
     }
     let prepared = blocking(move || preparation.finish()).await??;
     Ok((parts, prepared))
+}
+
+/// The local file of a part that is to be prepared; it is fetched where it is in S3, and its ETag noted.
+async fn at_hand(
+    s3: &S3,
+    part: &mut PartSource,
+    index: usize,
+    folder: &Path,
+) -> Result<(PathBuf, Origin), Error> {
+    Ok(match part {
+        PartSource::Path(path) => (path.clone(), Origin::Local),
+        PartSource::Spooled => (folder.join(TOP), Origin::Fetched),
+        PartSource::S3 { bucket, key, etag } => {
+            let path = part_path(folder, index);
+            *etag = fetch(s3, &unbegun(), bucket, key, None, &path).await?;
+            (path, Origin::Fetched)
+        }
+    })
 }
 
 /// The local file of a part; fetches it again where the state's copy is gone.
@@ -443,7 +471,7 @@ async fn check_checksum(
     Ok(source.check_checksum(&json, &content, &name)?)
 }
 
-/// Where the parts are. A CSV is its own only one; what a `manifest.json` lists lies beside a local one. Else an inventory's files
+/// Where the parts are. A file of rows is its own only one; what a `manifest.json` lists lies beside a local one. Else an inventory's files
 /// are in the bucket that it was read from, a report's where it says.
 fn part_sources(
     location: &Location,
@@ -460,7 +488,7 @@ fn part_sources(
         Ok(PartSource::Path(source.find_local(&manifest, key)?))
     };
     match source {
-        Source::Csv { .. } => Ok(vec![top]),
+        Source::File { .. } => Ok(vec![top]),
         Source::Inventory(inventory) => {
             let files = inventory.files.iter();
             files

@@ -9,7 +9,7 @@ use crate::encryption::Target;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::human;
-use crate::manifest::Prepared;
+use crate::manifest::{Prepared, Reading};
 use crate::plan::{MethodChoice, Versions};
 use crate::profile::StoreProfile;
 use crate::shard::Shard;
@@ -43,6 +43,9 @@ pub struct JobSpec {
     pub delete_superseded: bool,
     /// `--allow-loss`, sorted.
     pub allow_loss: Vec<String>,
+    /// How the manifest is read, and which of its rows are meant.
+    #[serde(default, skip_serializing_if = "Reading::is_default")]
+    pub reading: Reading,
 }
 
 impl JobSpec {
@@ -86,6 +89,7 @@ impl JobSpec {
                 .into_iter()
                 .map(str::to_owned)
                 .collect(),
+            reading: config.reading.clone(),
         }
     }
 
@@ -130,6 +134,7 @@ impl JobSpec {
         ]
         .into_iter()
         .filter_map(|(flag, differs)| differs.then_some(flag))
+        .chain(self.reading.differences(&other.reading))
         .collect()
     }
 }

@@ -121,6 +121,7 @@ fn reason_number(reason: SkipReason) -> u8 {
         SkipReason::AlreadyEncrypted => 0,
         SkipReason::DoneBeforeInterruption => 1,
         SkipReason::DeleteMarker => 2,
+        SkipReason::Filtered => 3,
     }
 }
 

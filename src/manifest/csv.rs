@@ -10,21 +10,12 @@ use std::io::{self, BufRead};
 use std::ops::Range;
 
 use super::error::Problem;
+use super::format::Format;
+use super::records::RecordError;
 
 /// The longest record, in bytes of its text. A key has at most 3 KiB when every byte is percent-encoded; the longest
 /// column is an ACL of 100 grants in base64, some 25 KiB. The rest is room.
 pub const RECORD_BYTES_MAX: usize = 256 * 1024;
-
-/// Why there is no record.
-#[derive(Debug)]
-pub(super) enum RecordError {
-    /// This record is malformed; the next one may be sound.
-    Malformed(Problem),
-    /// The text can't be read on.
-    Broken(Problem),
-    /// Reading failed.
-    Io(io::Error),
-}
 
 /// Splits text into records.
 pub(super) struct Records<R> {
@@ -58,11 +49,6 @@ impl<R: BufRead> Records<R> {
     /// Number of fields of the current record.
     pub(super) fn len(&self) -> usize {
         self.fields.len()
-    }
-
-    /// The fields of the current record, unquoted.
-    pub(super) fn fields(&self) -> impl Iterator<Item = &[u8]> {
-        self.fields.iter().map(|field| &self.raw[field.clone()])
     }
 
     /// One field of the current record; empty where there is none.
@@ -192,14 +178,12 @@ fn check_start(text: &[u8]) -> Result<(), RecordError> {
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
         return Err(RecordError::Broken(Problem::Utf16));
     }
-    for (magic, format) in [(&b"PAR1"[..], "Parquet"), (b"ORC", "ORC")] {
-        // A bucket's name might begin with the same letters, but no text goes on with a control character.
-        let rest = text.strip_prefix(magic).and_then(|rest| rest.first());
-        if rest.is_some_and(|byte| byte.is_ascii_control()) {
-            return Err(RecordError::Broken(Problem::Format(format.to_owned())));
-        }
+    match Format::of(text) {
+        Format::Csv => Ok(()),
+        other => Err(RecordError::Broken(Problem::Format(
+            other.name().to_owned(),
+        ))),
     }
-    Ok(())
 }
 
 /// Tells a decompressor's complaint from the system's: only the system's has an error number.
@@ -228,7 +212,8 @@ mod tests {
         loop {
             match records.advance() {
                 Ok(true) => {
-                    let fields = records.fields().map(<[u8]>::to_vec).collect();
+                    let fields = (0..records.len()).map(|at| records.field(at).to_vec());
+                    let fields = fields.collect();
                     all.push((records.line(), fields));
                 }
                 Ok(false) => return Ok(all),

@@ -5,16 +5,65 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use crate::object::KEY_BYTES_MAX;
 
 use super::error::{Problem, excerpt};
+
+/// How keys are spelt in a manifest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyEncoding {
+    /// URL-encoded, as in S3's own CSV.
+    #[default]
+    Url,
+    /// As they are, as in S3's own ORC and Parquet.
+    None,
+    /// Nobody has said, and it is not S3's own: only keys that are the same either way are taken.
+    Unsaid,
+}
+
+impl KeyEncoding {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Url => "url",
+            Self::None => "none",
+            Self::Unsaid => "unsaid",
+        }
+    }
+
+    /// The key that is spelt like that.
+    pub(super) fn decode(self, spelt: &[u8]) -> Result<String, Problem> {
+        match self {
+            Self::Url => decode_key(spelt),
+            Self::None | Self::Unsaid => key_of(self.bytes(spelt)?.into_owned()),
+        }
+    }
+
+    /// Its bytes, which may be none of S3's.
+    pub(super) fn bytes(self, spelt: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
+        match self {
+            Self::Url => decode_bytes(spelt),
+            Self::Unsaid if memchr::memchr2(b'%', b'+', spelt).is_some() => {
+                Err(Problem::EncodingUnsaid(excerpt(spelt)))
+            }
+            Self::None | Self::Unsaid => Ok(Cow::Borrowed(spelt)),
+        }
+    }
+}
 
 /// Decodes a key.
 ///
 /// # Errors
 /// A `%` without two hexadecimal digits, bytes that are no UTF-8, no key at all, or more than [`KEY_BYTES_MAX`] bytes.
 pub fn decode_key(encoded: &[u8]) -> Result<String, Problem> {
-    let bytes = decode_bytes(encoded)?.into_owned();
+    key_of(decode_bytes(encoded)?.into_owned())
+}
+
+/// A key of these bytes.
+fn key_of(bytes: Vec<u8>) -> Result<String, Problem> {
     match bytes.len() {
         0 => return Err(Problem::KeyEmpty),
         1..=KEY_BYTES_MAX => {}
@@ -27,7 +76,7 @@ pub fn decode_key(encoded: &[u8]) -> Result<String, Problem> {
 ///
 /// # Errors
 /// A `%` without two hexadecimal digits.
-pub(super) fn decode_bytes(encoded: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
+fn decode_bytes(encoded: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
     match memchr::memchr2(b'%', b'+', encoded) {
         None => Ok(Cow::Borrowed(encoded)),
         Some(first) => decode_from(encoded, first).map(Cow::Owned),

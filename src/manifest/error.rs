@@ -6,7 +6,9 @@ use std::io;
 use crate::exit::Exit;
 use crate::object::KEY_BYTES_MAX;
 
+use super::columns::CELL_BYTES_MAX;
 use super::csv::RECORD_BYTES_MAX;
+use super::reading::ReportRows;
 use super::schema::VERSION_ID_BYTES_MAX;
 
 /// Most faults that an error names one by one; the rest is counted.
@@ -44,11 +46,11 @@ pub enum ManifestError {
 
 impl ManifestError {
     /// An error about one place.
-    pub(super) fn fault(file: &str, line: Option<u64>, problem: Problem) -> Self {
+    pub(super) fn fault(file: &str, place: Option<Place>, problem: Problem) -> Self {
         let mut faults = Faults::default();
         faults.add(Fault {
             file: file.to_owned(),
-            line,
+            place,
             problem,
         });
         Self::Invalid(faults)
@@ -101,6 +103,13 @@ impl Faults {
     }
 }
 
+impl Faults {
+    pub(super) fn add_all(&mut self, other: Self) {
+        self.total += other.total - other.shown.len() as u64;
+        other.shown.into_iter().for_each(|fault| self.add(fault));
+    }
+}
+
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, fault) in self.shown.iter().enumerate() {
@@ -121,8 +130,8 @@ impl fmt::Display for Faults {
 pub struct Fault {
     /// The manifest, or the data file of an inventory.
     pub file: String,
-    /// The line where the row begins, from 1, in the text as it is after gunzip.
-    pub line: Option<u64>,
+    /// Where in it.
+    pub place: Option<Place>,
     /// What is wrong there.
     pub problem: Problem,
 }
@@ -130,10 +139,29 @@ pub struct Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file)?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
+        if let Some(place) = self.place {
+            write!(f, "{place}")?;
         }
         write!(f, ": {}", self.problem)
+    }
+}
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The line where the row begins, from 1, in the text as it is after gunzip.
+    Line(u64),
+    /// The row, from 1, of a file that has no lines.
+    Row(u64),
+}
+
+/// As it stands behind a file's name.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, ":{line}"),
+            Self::Row(row) => write!(f, " row {row}"),
+        }
     }
 }
 
@@ -155,9 +183,64 @@ pub enum Problem {
     /// UTF-16, as some shells write it.
     #[error("is UTF-16 text; save it as UTF-8 without a byte order mark")]
     Utf16,
-    /// ORC or Parquet.
-    #[error("is {0}, which this version does not read; set the inventory's output format to CSV")]
+    /// A data file of another format than it should have.
+    #[error(
+        "is not what it is said to be, or in a format that is not read ({0}); CSV, ORC and Parquet are"
+    )]
     Format(String),
+    /// A data file of columns that is damaged, or uses what is not read.
+    #[error("can't be read as its format asks: {0}; fetch or make the file again")]
+    DamagedTable(String),
+    /// A data file of columns without one that is used.
+    #[error("has no column {column}, which the manifest's other files have")]
+    NoColumn {
+        /// Its name.
+        column: &'static str,
+    },
+    /// A data file of columns that has others than those before it.
+    #[error(
+        "has the columns {found} where the files before it have {before}; one manifest has the same in all of its files"
+    )]
+    OtherColumns {
+        /// The columns in use, of the files before it.
+        before: String,
+        /// Its own.
+        found: String,
+    },
+    /// A column whose type does not serve.
+    #[error(
+        "the column {column} is {found}, which can't be read as one; make the file again with a plain type"
+    )]
+    ColumnType {
+        /// Its name.
+        column: &'static str,
+        /// Its type in the file.
+        found: String,
+    },
+    /// A text that no column in use has.
+    #[error(
+        "a value of {bytes} bytes; in the columns that are used none has more than {CELL_BYTES_MAX}"
+    )]
+    CellTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// A dictionary that would not fit into memory.
+    #[error("a dictionary that is too large to be read; write the file again with smaller stripes")]
+    DictionaryTooLarge,
+    /// A flag that this manifest has no use for.
+    #[error("{flag} does not go with {what}")]
+    FlagMisfit {
+        /// The flag.
+        flag: &'static str,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A key that is one or another, depending on how it is spelt.
+    #[error(
+        "the key {0:?} has a + or a %, and nothing says whether keys are URL-encoded here: give --manifest-encoding url or none"
+    )]
+    EncodingUnsaid(String),
     /// Broken gzip, or something after it.
     #[error(
         "damaged gzip data ({0}), or something that is not gzip comes after it; fetch or make the file again"
@@ -170,7 +253,9 @@ pub enum Problem {
     #[error("blank line; remove it")]
     BlankLine,
     /// Column names.
-    #[error("header row; a manifest has none, remove it")]
+    #[error(
+        "header row; a manifest has none: remove it, or say that it names the columns with --manifest-columns header"
+    )]
     HeaderRow,
     /// A row of another width.
     #[error("{found} columns where {expected} are expected; every row has the same")]
@@ -234,7 +319,7 @@ pub enum Problem {
     BucketName(String),
     /// A second bucket.
     #[error(
-        "bucket {found:?} where {expected:?} is expected; a job has one bucket, split the manifest"
+        "bucket {found:?} where {expected:?} is expected; a job has one bucket: split the manifest, or take the rows of one with --bucket"
     )]
     OtherBucket {
         /// The bucket of the first row, or the inventory's.
@@ -259,9 +344,16 @@ pub enum Problem {
          report's manifest.json"
     )]
     ReportPlace,
-    /// A row of a report's failed rows that did not fail.
-    #[error("TaskStatus is {0:?} in a file of failed rows; is this a result file of the report?")]
-    TaskStatus(String),
+    /// A row of a report that ended otherwise than the rows of its file.
+    #[error(
+        "TaskStatus is {found:?} in a file of {wanted} rows; is this a result file of the report?"
+    )]
+    TaskStatus {
+        /// What stands there.
+        found: String,
+        /// Which rows are meant.
+        wanted: ReportRows,
+    },
     /// A `manifest.json` without end.
     #[error("is larger than {} MiB, which no manifest.json is", super::inventory::JSON_BYTES_MAX >> 20)]
     JsonTooLarge,

@@ -7,7 +7,10 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
+use super::decode::KeyEncoding;
 use super::error::{ManifestError, Problem, excerpt};
+use super::format::Format;
+use super::reading::Reading;
 use super::schema::{Schema, bucket_name};
 
 /// The largest `manifest.json` that is read, in bytes: of an inventory some 300,000 data files, of about three million rows each.
@@ -30,8 +33,10 @@ pub struct Inventory {
     pub destination_bucket: Option<String>,
     /// The data files, in the order of their rows.
     pub files: Vec<DataFile>,
-    /// The columns of every data file.
-    pub schema: Schema,
+    /// What they are written in.
+    pub format: Format,
+    /// The columns of every data file; those of ORC and Parquet say themselves which they have.
+    pub schema: Option<Schema>,
 }
 
 /// One data file of an inventory, or one result file of a report.
@@ -69,23 +74,37 @@ impl Inventory {
     /// Reads a `manifest.json`. An inventory without data files is sound: the bucket was empty.
     ///
     /// # Errors
-    /// Anything but an inventory in CSV with the columns Bucket and Key; `name` is in the message.
-    pub fn parse(json: &[u8], name: &str) -> Result<Self, ManifestError> {
-        Self::parse_problem(json, name).map_err(|problem| ManifestError::fault(name, None, problem))
+    /// Anything but an inventory with the columns Bucket and Key, or one of another bucket than was asked for; `name` is in the
+    /// message.
+    pub fn parse(json: &[u8], name: &str, reading: &Reading) -> Result<Self, ManifestError> {
+        Self::parse_problem(json, name, reading)
+            .map_err(|problem| ManifestError::fault(name, None, problem))
     }
 
-    fn parse_problem(json: &[u8], name: &str) -> Result<Self, Problem> {
+    fn parse_problem(json: &[u8], name: &str, reading: &Reading) -> Result<Self, Problem> {
         if json.len() as u64 > JSON_BYTES_MAX {
             return Err(Problem::JsonTooLarge);
         }
         let json: Json =
             serde_json::from_slice(json).map_err(|error| Problem::Json(error.to_string()))?;
-        // Before the schema, which ORC and Parquet spell otherwise.
-        if !json.file_format.eq_ignore_ascii_case("CSV") {
-            return Err(Problem::Format(excerpt(json.file_format.as_bytes())));
-        }
-        let schema = Schema::of_inventory(&json.file_schema)?;
+        let format = Format::named(&json.file_format)
+            .ok_or_else(|| Problem::Format(excerpt(json.file_format.as_bytes())))?;
+        let schema = match format {
+            Format::Csv => {
+                let keys = reading.keys.unwrap_or(KeyEncoding::Url);
+                Some(Schema::of_inventory(&json.file_schema, keys)?)
+            }
+            Format::Orc | Format::Parquet => None,
+        };
         let source_bucket = bucket_name(json.source_bucket.as_bytes())?;
+        if let Some(asked) = &reading.selection.bucket
+            && *asked != source_bucket
+        {
+            return Err(Problem::OtherBucket {
+                expected: asked.clone(),
+                found: source_bucket,
+            });
+        }
         let files: Vec<DataFile> = json
             .files
             .into_iter()
@@ -97,6 +116,7 @@ impl Inventory {
             source_bucket,
             destination_bucket: json.destination_bucket.map(bucket_of_arn),
             files,
+            format,
             schema,
         })
     }
@@ -162,15 +182,20 @@ mod tests {
         )
     }
 
+    fn parse(text: &str, name: &str) -> Result<Inventory, ManifestError> {
+        Inventory::parse(text.as_bytes(), name, &Reading::default())
+    }
+
     #[test]
     fn an_inventory_is_read_and_its_md5_normalised() {
         let file = r#"{"key": "p/data/x.csv.gz", "size": 7, "MD5checksum": "F11166069F1990ABEB9C97ACE9CDFABC"},
             {"key": "p/data/y.csv"}"#;
         let text = json("CSV", "Bucket, Key , versionid, Whatever, SIZE", file);
-        let inventory = Inventory::parse(text.as_bytes(), "manifest.json").expect("sound");
+        let inventory = parse(&text, "manifest.json").expect("sound");
         assert_eq!(inventory.source_bucket, "src");
         assert_eq!(inventory.destination_bucket.as_deref(), Some("dst"));
-        assert_eq!(inventory.schema.identity(), "Bucket,Key,VersionId,,Size");
+        let schema = inventory.schema.expect("of CSV");
+        assert_eq!(schema.identity(), "Bucket,Key,VersionId,,Size");
         let md5 = inventory.files[0].md5.as_deref();
         assert_eq!(md5, Some("f11166069f1990abeb9c97ace9cdfabc"));
         assert_eq!(
@@ -178,7 +203,14 @@ mod tests {
             (Some(7), None)
         );
         let empty = json("CSV", "Bucket, Key", "");
-        assert!(Inventory::parse(empty.as_bytes(), "m").is_ok_and(|empty| empty.files.is_empty()));
+        assert!(parse(&empty, "m").is_ok_and(|empty| empty.files.is_empty()));
+        for (format, schema) in [
+            ("ORC", "struct<bucket:string>"),
+            ("Parquet", "message s3.inventory {}"),
+        ] {
+            let inventory = parse(&json(format, schema, ""), "m").expect("sound");
+            assert_eq!((inventory.format.name(), inventory.schema), (format, None));
+        }
     }
 
     #[test]
@@ -187,12 +219,8 @@ mod tests {
         let no_md5 = r#"{"key": "x", "MD5checksum": "zz"}"#;
         let table = [
             (
-                json("ORC", "struct<bucket:string>", ""),
-                "ORC, which this version does not read",
-            ),
-            (
-                json("Parquet", "message s3.inventory {}", ""),
-                "Parquet, which",
+                json("AVRO", "", ""),
+                "in a format that is not read (AVRO); CSV, ORC and Parquet are",
             ),
             (json("CSV", "Key, Size", ""), "no column Bucket"),
             (json("CSV", "Bucket, Size", ""), "no column Key"),
@@ -215,11 +243,20 @@ mod tests {
             ("{".to_owned(), "of neither an S3 Inventory nor"),
         ];
         for (text, phrase) in table {
-            let message = Inventory::parse(text.as_bytes(), "dir/manifest.json")
+            let message = parse(&text, "dir/manifest.json")
                 .expect_err(phrase)
                 .to_string();
             assert!(message.starts_with("dir/manifest.json: "), "{message}");
             assert!(message.contains(phrase), "{phrase}: {message}");
         }
+        let mut other = Reading::default();
+        other.selection.bucket = Some("elsewhere".to_owned());
+        let text = json("CSV", "Bucket, Key", "");
+        let refused = Inventory::parse(text.as_bytes(), "m", &other);
+        let message = refused.expect_err("of another bucket").to_string();
+        assert!(
+            message.contains("bucket \"src\" where \"elsewhere\""),
+            "{message}"
+        );
     }
 }

@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, Seek as _};
+use std::mem;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -18,14 +19,21 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::Source;
-use super::csv::{RecordError, Records};
-use super::error::{Fault, Faults, ManifestError, Problem};
+use super::columns::Table;
+use super::csv;
+use super::decode::KeyEncoding;
+use super::duplicates::{Duplicates, Finder};
+use super::error::{Fault, Faults, ManifestError, Place, Problem};
+use super::format::Format;
 use super::hash::{Fingerprint, Hashing, each_chunk, hex};
 use super::inventory::DataFile;
+use super::reading::{ColumnNames, Reading};
+use super::records::{RecordError, Records};
 use super::schema::Schema;
+use super::sieve::{Counts, Sieve, Sifted};
 use super::text;
 use crate::encryption::Mode;
-use crate::object::Known;
+use crate::selection::Selection;
 use crate::shard::Shard;
 
 /// Rows between two calls of the progress function.
@@ -49,10 +57,16 @@ pub enum Origin {
 /// What preparing found: kept in a job's state, so that the pass is made once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepared {
-    /// The bucket of every row; empty for a report without failed rows.
+    /// The bucket of every row; empty for a report without rows.
     pub bucket: String,
-    /// Rows of all parts.
+    /// Rows of all parts that pass the filters.
     pub rows: u64,
+    /// The filters.
+    #[serde(default)]
+    pub selection: Selection,
+    /// Rows of the shard that name an object again.
+    #[serde(default)]
+    pub duplicates: Duplicates,
     /// The shard that the pass was made for.
     pub shard: Shard,
     /// The parts, in the order of their rows.
@@ -64,17 +78,23 @@ pub struct Prepared {
 }
 
 /// What is known of one part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartFacts {
     /// The manifest's name, or the data file's key.
     pub name: String,
-    /// Its rows.
+    /// Its rows that pass the filters.
     pub rows: u64,
-    /// The shard's rows among them.
+    /// Those that don't.
+    #[serde(default)]
+    pub left_out: u64,
+    /// The shard's rows among those that do.
     pub own_rows: u64,
     /// Those by the encryption that the manifest lists.
     #[serde(default)]
     pub listed: Listed,
+    /// What the shard's records are beside rows.
+    #[serde(default)]
+    pub counts: Counts,
     /// Its size in bytes, as it is stored.
     pub bytes: u64,
     /// SHA-256 of it as it is stored, in hexadecimal.
@@ -117,6 +137,15 @@ impl Prepared {
                 *sum += rows;
             }
             sum.unknown += part.listed.unknown;
+        }
+        sum
+    }
+
+    /// What the shard's records are beside rows, in all parts.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        for part in &self.parts {
+            sum.add_all(&part.counts);
         }
         sum
     }
@@ -168,52 +197,69 @@ pub struct Preparation {
     files: Vec<DataFile>,
     /// Known from the start where a `manifest.json` says it; for a CSV, the first row tells.
     schema: Option<Schema>,
-    /// Known from the start for an inventory.
+    /// Known from the start for an inventory, and where the operator says it.
     bucket: Option<String>,
     shard: Shard,
+    /// What the operator says.
+    reading: Reading,
+    /// How keys are spelt.
+    keys: KeyEncoding,
+    /// What data files are written in.
+    format: Format,
     /// Whether a `manifest.json` lists the parts and says what they are.
     listed: bool,
     /// The first row of a CSV reads `bucket,key`: column names, unless the next row is of a bucket of that name.
     header_suspected: bool,
     parts: Vec<PartFacts>,
     rows: u64,
+    /// Rows that pass the filters, and those that don't.
+    records: u64,
+    duplicates: Finder,
     faults: Faults,
 }
 
 impl Preparation {
-    /// Begins the pass over a manifest.
-    pub fn new(source: &Source) -> Self {
-        let (files, schema, bucket, listed) = match source {
-            Source::Csv { name } => {
-                let file = DataFile {
-                    key: name.clone(),
-                    size: None,
-                    md5: None,
-                };
-                (vec![file], None, None, false)
-            }
-            Source::Inventory(inventory) => (
-                inventory.files.clone(),
-                Some(inventory.schema.clone()),
-                Some(inventory.source_bucket.clone()),
-                true,
-            ),
-            Source::Report(report) => {
-                let files = report.files.iter().map(|result| result.file.clone());
-                (files.collect(), Some(report.schema.clone()), None, true)
-            }
-        };
-        Self {
-            files,
-            schema,
-            bucket,
+    /// Begins the pass over a manifest that was detected with that reading.
+    pub fn new(source: &Source, reading: &Reading) -> Self {
+        let mut new = Self {
+            files: Vec::new(),
+            schema: None,
+            bucket: reading.selection.bucket.clone(),
             shard: Shard::ONLY,
-            listed,
+            reading: reading.clone(),
+            keys: source.keys(reading),
+            format: Format::Csv,
+            listed: true,
             header_suspected: false,
             parts: Vec::new(),
             rows: 0,
+            records: 0,
+            duplicates: Finder::default(),
             faults: Faults::default(),
+        };
+        match source {
+            Source::File { name, format } => {
+                new.files = vec![DataFile {
+                    key: name.clone(),
+                    size: None,
+                    md5: None,
+                }];
+                new.format = *format;
+                new.listed = false;
+            }
+            Source::Inventory(inventory) => {
+                new.files = inventory.files.clone();
+                new.schema = inventory.schema.clone();
+                new.format = inventory.format;
+                new.bucket = Some(inventory.source_bucket.clone());
+            }
+            Source::Report(report) => {
+                let files = report.files.iter().map(|result| result.file.clone());
+                new.files = files.collect();
+                new.schema = Some(report.schema.clone());
+            }
         }
+        new
     }
 
     /// Counts the rows of that shard too.
@@ -240,7 +286,7 @@ impl Preparation {
         let io = |error| ManifestError::io(name, error);
         let mut file = text::open(path, name)?;
         let before = Fingerprint::of(&file.metadata().map_err(io)?);
-        let facts = if self.listed {
+        let facts = if self.listed || self.format != Format::Csv {
             self.read_data_file(&mut file, &expected, progress)?
         } else {
             self.read_csv(&mut file, name, progress)?
@@ -250,6 +296,7 @@ impl Preparation {
             return Err(ManifestError::fault(name, None, Problem::WrittenMeanwhile));
         }
         self.rows += facts.rows;
+        self.records += facts.rows + facts.left_out;
         self.parts.push(PartFacts {
             fingerprint: (origin == Origin::Local).then_some(before),
             ..facts
@@ -270,15 +317,18 @@ impl Preparation {
         if self.faults.total > 0 {
             return Err(ManifestError::Invalid(self.faults));
         }
-        let bucket = self.bucket.or(self.listed.then(String::new));
-        let (Some(bucket), Some(schema)) = (bucket, self.schema) else {
+        if !self.listed && self.records == 0 {
             let name = &self.files[0].key;
             return Err(ManifestError::fault(name, None, Problem::NoRows));
-        };
+        }
+        let bucket = self.bucket.unwrap_or_default();
+        let schema = self.schema.unwrap_or_else(Schema::of_nothing);
         let digest = Prepared::digest_of(&bucket, &schema, &self.parts);
         Ok(Prepared {
             bucket,
             rows: self.rows,
+            selection: self.reading.selection,
+            duplicates: self.duplicates.so_far(),
             shard: self.shard,
             parts: self.parts,
             schema,
@@ -286,7 +336,7 @@ impl Preparation {
         })
     }
 
-    /// A data file of an inventory or a report: hash it, compare, and only then read its rows.
+    /// A data file of an inventory or a report, or one of columns: hash it, compare, and only then read its rows.
     fn read_data_file(
         &mut self,
         file: &mut File,
@@ -305,26 +355,65 @@ impl Preparation {
         if flow.map_err(io)?.is_break() {
             return Err(ManifestError::Stopped);
         }
-        let mut facts = PartFacts {
-            name: name.to_owned(),
-            rows: 0,
-            own_rows: 0,
-            listed: Listed::default(),
-            bytes,
-            sha256: hex(&sha256.finalize()),
-            md5: expected.md5.clone(),
-            fingerprint: None,
-        };
+        let mut facts = PartFacts::default();
         match differs(expected, bytes, &hex(&md5.finalize())) {
             Some(problem) => self.fault(name, None, problem),
             None => {
                 file.rewind().map_err(io)?;
-                let text = text::text(file).map_err(io)?;
-                (facts.rows, facts.own_rows, facts.listed) =
-                    self.read_rows(name, text, progress)?;
+                let file = file.try_clone().map_err(io)?;
+                if let Some(schema) = self.schema_of(&file, name)? {
+                    let records = Records::open(file, name, &schema);
+                    match records {
+                        Ok(records) => facts = self.read_rows(name, records, progress)?,
+                        Err(ManifestError::Invalid(faults)) => self.faults.add_all(faults),
+                        Err(error) => return Err(error),
+                    }
+                }
             }
         }
-        Ok(facts)
+        Ok(PartFacts {
+            name: name.to_owned(),
+            bytes,
+            sha256: hex(&sha256.finalize()),
+            md5: expected.md5.clone(),
+            ..facts
+        })
+    }
+
+    /// The schema of a data file. One of columns says itself what they are, and must have the same as those before it; what is
+    /// wrong with that is kept as its fault.
+    fn schema_of(&mut self, file: &File, name: &str) -> Result<Option<Schema>, ManifestError> {
+        if self.format == Format::Csv {
+            // What a first row has yet to tell.
+            let schema = self.schema.clone();
+            return Ok(Some(schema.unwrap_or_else(Schema::of_nothing)));
+        }
+        let again = file
+            .try_clone()
+            .map_err(|error| ManifestError::io(name, error))?;
+        let has_bucket = self.reading.selection.bucket.is_some();
+        let found = Table::open(again, name, self.format).and_then(|table| {
+            Schema::of_table(&table.names(), self.format, self.keys, has_bucket)
+                .map_err(|problem| ManifestError::fault(name, None, problem))
+        });
+        let found = match found {
+            Ok(found) => found,
+            Err(ManifestError::Invalid(faults)) => {
+                self.faults.add_all(faults);
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let schema = &*self.schema.get_or_insert_with(|| found.clone());
+        if *schema == found {
+            return Ok(Some(found));
+        }
+        let problem = Problem::OtherColumns {
+            before: schema.names(),
+            found: found.names(),
+        };
+        self.fault(name, None, problem);
+        Ok(None)
     }
 
     /// A CSV manifest: read its rows and hash it on the way.
@@ -337,115 +426,141 @@ impl Preparation {
         let io = |error| ManifestError::io(name, error);
         let mut hashing = Hashing::new(file);
         let text = text::text(&mut hashing).map_err(io)?;
-        let (rows, own_rows, listed) = self.read_rows(name, text, progress)?;
+        let facts = self.read_rows(name, Records::Csv(csv::Records::new(text)), progress)?;
         let (bytes, sha256) = hashing.finish();
         Ok(PartFacts {
             name: name.to_owned(),
-            rows,
-            own_rows,
-            listed,
             bytes,
             sha256,
-            md5: None,
-            fingerprint: None,
+            ..facts
         })
     }
 
-    /// Reads a part's rows, keeps its faults, and tells how many rows are sound, how many of them are the shard's, and under what
-    /// encryption those are listed.
+    /// Reads a part's rows, keeps its faults, and tells how many rows are sound, how many of them are the shard's, and what they are.
     fn read_rows<R: BufRead>(
         &mut self,
         name: &str,
-        text: R,
+        mut records: Records<R>,
         progress: Progress<'_>,
-    ) -> Result<(u64, u64, Listed), ManifestError> {
-        let mut records = Records::new(text);
-        let (mut rows, mut own_rows, mut listed) = (0, 0, Listed::default());
+    ) -> Result<PartFacts, ManifestError> {
+        let mut facts = PartFacts::default();
+        let mut sieve = None;
         for turn in 1_u64.. {
             let problem = match records.advance() {
                 Ok(false) => break,
-                Ok(true) => match self.check_row(&records, name) {
-                    Ok(own) => {
-                        rows += 1;
-                        if let Some(known) = own {
-                            own_rows += 1;
-                            listed.add(known.encryption);
-                        }
-                        None
-                    }
-                    Err(problem) => Some(problem),
-                },
+                Ok(true) => {
+                    let sifted = match &sieve {
+                        Some(sieve) => Sieve::sift(sieve, &records, 0).map(Some),
+                        None => self.check_first(&records, name, &mut sieve),
+                    };
+                    sifted.map(|sifted| self.count(sifted, &mut facts)).err()
+                }
                 Err(RecordError::Malformed(problem)) => Some(problem),
                 Err(RecordError::Broken(problem)) => {
-                    self.fault(name, Some(records.line()), problem);
+                    self.fault(name, Some(records.place()), problem);
                     break;
                 }
                 Err(RecordError::Io(error)) => return Err(ManifestError::io(name, error)),
             };
             if let Some(problem) = problem {
-                self.fault(name, Some(records.line()), problem);
+                self.fault(name, Some(records.place()), problem);
             }
-            if turn % PROGRESS_ROWS == 0 && progress(self.rows + rows).is_break() {
+            if turn % PROGRESS_ROWS == 0 && progress(self.rows + facts.rows).is_break() {
                 return Err(ManifestError::Stopped);
             }
         }
-        if progress(self.rows + rows).is_break() {
+        if progress(self.rows + facts.rows).is_break() {
             return Err(ManifestError::Stopped);
         }
-        Ok((rows, own_rows, listed))
+        Ok(facts)
     }
 
-    /// What a record, which must be a sound row, tells of its object, where it is one of the shard's; the first of a CSV says what all
-    /// are like.
-    fn check_row<R: BufRead>(
+    /// Counts what a record is; a header is none.
+    fn count(&mut self, sifted: Option<Sifted>, facts: &mut PartFacts) {
+        match sifted {
+            None => {}
+            Some(Sifted::Own(row)) => {
+                facts.rows += 1;
+                facts.own_rows += 1;
+                facts.listed.add(row.entry.known.encryption);
+                facts.counts.add(&row);
+                self.duplicates.add(&row.entry);
+            }
+            Some(Sifted::Others) => facts.rows += 1,
+            Some(Sifted::LeftOut { filter, is_own }) => {
+                facts.left_out += 1;
+                if is_own {
+                    facts.counts.leave_out(filter);
+                }
+            }
+        }
+    }
+
+    /// What one of the first records of a part is, which say what all are like where nothing else does. Once that is known, there is
+    /// a sieve.
+    fn check_first<R: BufRead>(
         &mut self,
         record: &Records<R>,
         name: &str,
-    ) -> Result<Option<Known>, Problem> {
-        let schema = match self.schema.take().or_else(|| Schema::of_csv(record.len())) {
-            Some(schema) => &*self.schema.insert(schema),
-            None => {
-                return Err(Problem::ColumnCount {
+        sieve: &mut Option<Sieve>,
+    ) -> Result<Option<Sifted>, Problem> {
+        let has_bucket = self.reading.selection.bucket.is_some();
+        let schema = match (self.schema.take(), &self.reading.columns) {
+            (Some(schema), _) => schema,
+            (None, Some(ColumnNames::Header)) => {
+                // Its columns are missing then, or doubled, and what follows can't be told.
+                self.schema = Some(Schema::of_header(record, self.keys, has_bucket)?);
+                return Ok(None);
+            }
+            (None, Some(ColumnNames::Named(names))) => {
+                Schema::of_flag(names, self.keys, has_bucket)?
+            }
+            (None, None) => {
+                Schema::of_csv(record.len(), self.keys).ok_or_else(|| Problem::ColumnCount {
                     expected: "2 or 3 (bucket,key or bucket,key,version-id)".to_owned(),
                     found: record.len(),
-                });
+                })?
             }
         };
+        let schema = &*self.schema.insert(schema);
         schema.check_width(record.len())?;
         let mut header_found = false;
-        if record.line() == 1 && schema.is_header(record) {
+        if record.place() == Place::Line(1) && schema.is_header(record) {
             // These words may also be somebody's bucket and key. An inventory says what its bucket is called; in a
             // CSV the next row does, unless the spelling rules it out.
+            let field = schema.bucket_field(record).unwrap_or_default();
             match &self.bucket {
-                Some(bucket) if bucket.as_bytes() != schema.bucket_field(record) => {
-                    return Err(Problem::HeaderRow);
-                }
+                Some(bucket) if bucket.as_bytes() != field => return Err(Problem::HeaderRow),
                 None if schema.is_certainly_header(record) => return Err(Problem::HeaderRow),
                 None => self.header_suspected = true,
                 Some(_) => {}
             }
-        } else if std::mem::take(&mut self.header_suspected) {
+        } else if mem::take(&mut self.header_suspected) {
             header_found = self.bucket != schema.bucket(record).ok();
         }
         if header_found || self.bucket.is_none() {
             self.bucket = Some(schema.bucket(record)?);
         }
-        let bucket = self.bucket.as_deref().unwrap_or_default();
-        let entry = schema.entry(record, bucket, 0);
-        let own = entry.map(|entry| {
-            let is_own = self.shard.owns(entry.key);
-            is_own.then_some(entry.known)
-        });
-        if header_found {
-            self.fault(name, Some(1), Problem::HeaderRow);
+        let made = Sieve {
+            schema: schema.clone(),
+            bucket: self.bucket.clone().unwrap_or_default(),
+            shard: self.shard,
+            selection: self.reading.selection.clone(),
+        };
+        let sifted = made.sift(record, 0).map(Some);
+        if !self.header_suspected {
+            *sieve = Some(made);
         }
-        own
+        if header_found {
+            self.fault(name, Some(Place::Line(1)), Problem::HeaderRow);
+        }
+        sifted
     }
 
-    fn fault(&mut self, name: &str, line: Option<u64>, problem: Problem) {
+    fn fault(&mut self, name: &str, place: Option<Place>, problem: Problem) {
         self.faults.add(Fault {
             file: name.to_owned(),
-            line,
+            place,
             problem,
         });
     }

@@ -7,13 +7,12 @@ use std::io::{self, Seek as _};
 use std::path::Path;
 
 use crate::object::ManifestEntry;
-use crate::shard::Shard;
 
-use super::csv::{RecordError, Records};
-use super::error::ManifestError;
+use super::error::{ManifestError, Problem};
 use super::hash::{Fingerprint, Hashing};
 use super::prepare::{PartFacts, Prepared};
-use super::schema::Schema;
+use super::records::{RecordError, Records};
+use super::sieve::{Sieve, Sifted};
 use super::text::{self, Text};
 
 /// Holds a local file against what preparing found of that part.
@@ -44,14 +43,12 @@ fn changed(name: &str, what: &str) -> ManifestError {
 /// Iterates over a shard's rows of one part, numbered among the shard's. After an error it is at its end.
 pub struct RowReader {
     facts: PartFacts,
-    bucket: String,
-    schema: Schema,
-    shard: Shard,
+    sieve: Sieve,
     records: Records<Text<'static>>,
     /// The file once more, to see at the end whether it was written to.
     file: File,
     fingerprint: Fingerprint,
-    /// Rows of the part, of all shards, that are not read yet.
+    /// Records of the part, of all shards and those that are left out, that are not read yet.
     left: u64,
     next_row: u64,
     end_row: u64,
@@ -80,17 +77,25 @@ impl RowReader {
             verify(&mut file, facts)?;
             file.rewind().map_err(io)?;
         }
-        let text = text::text(file.try_clone().map_err(io)?).map_err(io)?;
+        let schema = &prepared.schema;
+        let mut records = Records::open(file.try_clone().map_err(io)?, &facts.name, schema)?;
+        if schema.has_header() {
+            let header = records.advance();
+            header.map_err(|error| error.of_file(&facts.name))?;
+        }
         let first_row = prepared.first_row(part_index);
         Ok(Self {
             facts: facts.clone(),
-            bucket: prepared.bucket.clone(),
-            schema: prepared.schema.clone(),
-            shard: prepared.shard,
-            records: Records::new(text),
+            sieve: Sieve {
+                schema: schema.clone(),
+                bucket: prepared.bucket.clone(),
+                shard: prepared.shard,
+                selection: prepared.selection.clone(),
+            },
+            records,
             file,
             fingerprint,
-            left: facts.rows,
+            left: facts.rows + facts.left_out,
             next_row: first_row,
             end_row: first_row + facts.own_rows,
             ended: false,
@@ -106,23 +111,27 @@ impl RowReader {
         mut skip: impl FnMut(u64) -> bool,
     ) -> Result<(), ManifestError> {
         while !self.ended && self.next_row < self.end_row && skip(self.next_row) {
-            self.advance().inspect_err(|_| self.ended = true)?;
+            let passed = self.advance(|sieve, record, _| Ok(sieve.is_own(record)?.then_some(())));
+            passed.inspect_err(|_| self.ended = true)?;
         }
         Ok(())
     }
 
-    /// Goes on to the shard's next record; `None` at the end, with everything as it was prepared.
-    fn advance(&mut self) -> Result<Option<u64>, ManifestError> {
+    /// Goes on to the shard's next row, of which it makes something; `None` at the end, with everything as it was prepared.
+    fn advance<T>(
+        &mut self,
+        make: impl Fn(&Sieve, &Records<Text<'static>>, u64) -> Result<Option<T>, Problem>,
+    ) -> Result<Option<T>, ManifestError> {
         while self.next_record()? {
-            let is_own = self.schema.is_of(self.shard, &self.records);
-            if !is_own.map_err(|problem| self.changed_row(&problem.to_string()))? {
+            let made = make(&self.sieve, &self.records, self.next_row);
+            let Some(made) = made.map_err(|problem| self.changed_row(&problem.to_string()))? else {
                 continue;
-            }
+            };
             if self.next_row == self.end_row {
                 return Err(changed(&self.facts.name, "it has more rows of this shard"));
             }
             self.next_row += 1;
-            return Ok(Some(self.next_row - 1));
+            return Ok(Some(made));
         }
         if self.next_row < self.end_row {
             return Err(changed(&self.facts.name, "it has fewer rows of this shard"));
@@ -148,13 +157,12 @@ impl RowReader {
     }
 
     fn entry(&mut self) -> Result<Option<ManifestEntry>, ManifestError> {
-        let Some(row) = self.advance()? else {
-            return Ok(None);
-        };
-        let entry = self.schema.entry(&self.records, &self.bucket, row);
-        entry
-            .map(Some)
-            .map_err(|problem| self.changed_row(&problem.to_string()))
+        self.advance(|sieve, record, number| {
+            Ok(match sieve.sift(record, number)? {
+                Sifted::Own(row) => Some(row.entry),
+                Sifted::Others | Sifted::LeftOut { .. } => None,
+            })
+        })
     }
 
     /// A file that was touched or moved meanwhile is still the same.
@@ -174,7 +182,7 @@ impl RowReader {
     }
 
     fn changed_row(&self, what: &str) -> ManifestError {
-        let place = format!("{}:{}", self.facts.name, self.records.line());
+        let place = format!("{}{}", self.facts.name, self.records.place());
         changed(&place, what)
     }
 }

@@ -1,14 +1,15 @@
-//! A completion report as a manifest: the rows of a former job that failed.
+//! A completion report as a manifest: the rows of a former job that failed, or others.
 //!
 //! Ours and S3 Batch Operations' have one format: a `manifest.json` that names result files with their MD5s, each of rows that
-//! all succeeded or all failed. Only the latter are read. A report without any is a manifest without rows.
+//! all succeeded or all failed. Only those are read that are wanted. A report without any is a manifest without rows.
 //! Source: S3 User Guide, "Examples: S3 Batch Operations completion reports".
 
 use serde::Deserialize;
 
 use super::error::{ManifestError, Problem, excerpt};
 use super::inventory::{DataFile, bucket_of_arn, check_once};
-use super::schema::{FAILED, Schema, bucket_name};
+use super::reading::ReportRows;
+use super::schema::{Schema, bucket_name};
 
 /// The format that S3 has had since there are reports, and that ours have.
 const FORMAT: &str = "Report_CSV_20180820";
@@ -24,13 +25,13 @@ const MANIFEST_DEPTH: usize = 2;
 pub struct CompletionReport {
     /// The name it was read by, for messages.
     pub name: String,
-    /// The files of failed rows, in the order of their rows.
+    /// The files of rows that are wanted, in the order of their rows.
     pub files: Vec<ResultFile>,
     /// The columns of every file.
     pub schema: Schema,
 }
 
-/// One file of failed rows.
+/// One file of such rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultFile {
     /// The bucket it was written to; none where the report was written to a folder, and the key is relative to that.
@@ -69,10 +70,10 @@ impl CompletionReport {
     ///
     /// # Errors
     /// It is one that can't be used; `name` is in the message.
-    pub fn parse(json: &[u8], name: &str) -> Option<Result<Self, ManifestError>> {
+    pub fn parse(json: &[u8], name: &str, rows: ReportRows) -> Option<Result<Self, ManifestError>> {
         let Head { format } = serde_json::from_slice(json).ok()?;
         let parsed = if format == FORMAT {
-            Self::parse_problem(json, name)
+            Self::parse_problem(json, name, rows)
         } else {
             let format = excerpt(format.as_bytes());
             Err(Problem::ReportJson(format!(
@@ -82,15 +83,15 @@ impl CompletionReport {
         Some(parsed.map_err(|problem| ManifestError::fault(name, None, problem)))
     }
 
-    fn parse_problem(json: &[u8], name: &str) -> Result<Self, Problem> {
+    fn parse_problem(json: &[u8], name: &str, rows: ReportRows) -> Result<Self, Problem> {
         let json: Json =
             serde_json::from_slice(json).map_err(|error| Problem::ReportJson(error.to_string()))?;
-        let schema = Schema::of_report(&json.report_schema)?;
-        let failed = json
+        let schema = Schema::of_report(&json.report_schema, rows)?;
+        let wanted = json
             .results
             .into_iter()
-            .filter(|result| result.task_execution_status == FAILED);
-        let files: Vec<_> = failed.map(JsonResult::checked).collect::<Result<_, _>>()?;
+            .filter(|result| rows.has(&result.task_execution_status));
+        let files: Vec<_> = wanted.map(JsonResult::checked).collect::<Result<_, _>>()?;
         check_once(files.iter().map(|result| &result.file.key)).map_err(Problem::ReportJson)?;
         Ok(Self {
             name: name.to_owned(),
@@ -164,7 +165,8 @@ mod tests {
     }
 
     fn parse(json: &str) -> Result<CompletionReport, ManifestError> {
-        CompletionReport::parse(json.as_bytes(), "dir/manifest.json").expect("a report")
+        CompletionReport::parse(json.as_bytes(), "dir/manifest.json", ReportRows::Failed)
+            .expect("a report")
     }
 
     #[test]
@@ -230,7 +232,8 @@ mod tests {
             assert!(message.contains(phrase), "{phrase}: {message}");
         }
         for other in ["{}", "{", r#"{"fileFormat": "CSV"}"#] {
-            assert!(CompletionReport::parse(other.as_bytes(), "m").is_none());
+            let parsed = CompletionReport::parse(other.as_bytes(), "m", ReportRows::Failed);
+            assert!(parsed.is_none());
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::encryption::Mode;
 use crate::exit::Exit;
 use crate::object::{KEY_BYTES_MAX, ManifestEntry};
 
+mod columns;
 mod shards;
 
 /// A folder with one manifest in it.
@@ -58,7 +59,7 @@ impl Folder {
 /// The parts of a manifest with their local files.
 fn parts(path: &Path, source: &Source) -> Vec<PathBuf> {
     match source {
-        Source::Csv { .. } => vec![path.to_owned()],
+        Source::File { .. } => vec![path.to_owned()],
         Source::Inventory(inventory) => inventory
             .files
             .iter()
@@ -77,9 +78,13 @@ fn parts(path: &Path, source: &Source) -> Vec<PathBuf> {
 }
 
 fn prepare_as(path: &Path, origin: Origin) -> Result<Prepared, ManifestError> {
+    prepare_with(path, origin, &Reading::default())
+}
+
+fn prepare_with(path: &Path, origin: Origin, reading: &Reading) -> Result<Prepared, ManifestError> {
     let name = path.file_name().expect("a file").to_string_lossy();
-    let source = Source::detect(path, &name)?;
-    let mut preparation = Preparation::new(&source);
+    let source = Source::detect(path, &name, reading)?;
+    let mut preparation = Preparation::new(&source, reading);
     for part in parts(path, &source) {
         preparation.add_part(&part, origin, &mut |_| ControlFlow::Continue(()))?;
     }
@@ -92,10 +97,18 @@ fn prepare(path: &Path) -> Result<Prepared, ManifestError> {
 
 /// All rows of a prepared manifest, its facts having been through the state.
 fn read(path: &Path, prepared: &Prepared) -> Result<Vec<ManifestEntry>, ManifestError> {
+    read_with(path, prepared, &Reading::default())
+}
+
+fn read_with(
+    path: &Path,
+    prepared: &Prepared,
+    reading: &Reading,
+) -> Result<Vec<ManifestEntry>, ManifestError> {
     let json = serde_json::to_string(prepared).expect("it is plain data");
     let prepared: Prepared = serde_json::from_str(&json).expect("it was written by us");
     let name = path.file_name().expect("a file").to_string_lossy();
-    let source = Source::detect(path, &name)?;
+    let source = Source::detect(path, &name, reading)?;
     let mut rows = Vec::new();
     for (index, part) in parts(path, &source).iter().enumerate() {
         for row in RowReader::open(part, &prepared, index)? {
@@ -333,8 +346,8 @@ fn each_bad_input_names_its_line_and_what_is_wrong() {
         (b"\xff\xfeb\0,\0k\0", "m.csv:1: ", "UTF-16"),
         (
             b"PAR1\x15\x04",
-            "m.csv:1: ",
-            "Parquet, which this version does not read",
+            "m.csv: ",
+            "can't be read as its format asks",
         ),
         (b"b,k\n\nb,l\n", "m.csv:2: ", "blank line"),
         (b"Bucket,Key\nb,k\n", "m.csv:1: ", "header row"),
@@ -434,7 +447,7 @@ fn many_faults_are_counted_and_the_first_are_shown() {
         panic!("bad input");
     };
     assert_eq!((faults.shown.len(), faults.total), (FAULTS_SHOWN_MAX, 30));
-    assert_eq!(faults.shown[19].line, Some(21));
+    assert_eq!(faults.shown[19].place, Some(Place::Line(21)));
     assert!(
         faults.to_string().ends_with("\nand 10 more; 30 in all"),
         "{faults}"
@@ -446,13 +459,13 @@ fn what_the_file_is_depends_on_its_content() {
     let folder = Folder::new();
     let json = fs::read(folder.inventory("Bucket, Key", &[])).expect("written");
     let renamed = folder.write("list.txt", &[b"\n  ", &json[..]].concat());
-    let source = Source::detect(&renamed, "list.txt").expect("an inventory");
+    let source = Source::detect(&renamed, "list.txt", &Reading::default()).expect("an inventory");
     assert!(matches!(&source, Source::Inventory(inventory) if inventory.source_bucket == "src"));
     let empty = prepare(&renamed).expect("an inventory of nothing is sound");
     assert_eq!((empty.rows, empty.bucket.as_str()), (0, "src"));
 
     let fault = |path: &Path, name: &str| {
-        let error = Source::detect(path, name).expect_err("no manifest");
+        let error = Source::detect(path, name, &Reading::default()).expect_err("no manifest");
         assert_eq!(error.exit(), Exit::Usage);
         error.to_string()
     };
@@ -670,20 +683,20 @@ fn a_file_that_changes_while_it_is_read_is_noticed() {
 fn a_preparation_can_be_watched_and_stopped() {
     let folder = Folder::new();
     let path = folder.write("m.csv", "b,k\n".repeat(25_000).as_bytes());
-    let source = Source::detect(&path, "m.csv").expect("rows");
+    let source = Source::detect(&path, "m.csv", &Reading::default()).expect("rows");
     let mut told = Vec::new();
-    Preparation::new(&source)
+    Preparation::new(&source, &Reading::default())
         .add_part(&path, Origin::Local, &mut |rows| {
             told.push(rows);
             ControlFlow::Continue(())
         })
         .expect("sound");
     assert_eq!(told, [10_000, 20_000, 25_000]);
-    let error = Preparation::new(&source)
+    let error = Preparation::new(&source, &Reading::default())
         .add_part(&path, Origin::Local, &mut |_| ControlFlow::Break(()))
         .expect_err("stopped");
     assert_eq!(error.exit(), Exit::Interrupted);
-    let error = Preparation::new(&source)
+    let error = Preparation::new(&source, &Reading::default())
         .add_part(&path, Origin::Local, &mut |_| {
             folder.write("m.csv", b"b,k\n");
             ControlFlow::Continue(())

@@ -8,6 +8,7 @@
 //! | under the target after an attempt that did not tell | `Done` |
 //! | under the target, the row started before an interruption | `Skip(DoneBeforeInterruption)` |
 //! | already under the target | `Skip(AlreadyEncrypted)` |
+//! | it does not pass the job's filters, and no attempt of this run may have changed it | `Skip(Filtered)` |
 //! | the row names a version and the object has none | `Refuse(NoVersion)` |
 //!
 //! Then the method, by what the object is under and shall be under ([`re_wraps`] is this table):
@@ -57,6 +58,7 @@ use crate::encryption::{Encryption, Mode, Target};
 use crate::object::{COPY_OBJECT_BYTES_MAX, Known, ManifestEntry, NULL_VERSION, ObjectHead};
 use crate::outcome::SkipReason;
 use crate::profile::{Rung, StoreProfile};
+use crate::selection::{Selection, Verdict};
 
 /// What to do with one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +115,8 @@ pub struct Rules {
     pub versions: Versions,
     /// What may be lost.
     pub allowed: Losses,
+    /// Which objects are meant.
+    pub selection: Selection,
 }
 
 impl Default for Rules {
@@ -122,6 +126,7 @@ impl Default for Rules {
             multipart_threshold: COPY_OBJECT_BYTES_MAX,
             versions: Versions::Current,
             allowed: Losses::default(),
+            selection: Selection::default(),
         }
     }
 }
@@ -194,6 +199,7 @@ pub fn plan_row(entry: &ManifestEntry, started: Started, on: Circumstances<'_>) 
         && bucket.website == Some(false)
         && bucket.lifecycle.is_some_and(|rules| !rules.transitions);
     let is_plain = started == Started::Not
+        && on.rules.selection.judge_row(entry) == Verdict::Taken
         && on.rules.versions == Versions::Current
         && known.is_latest != Some(false)
         && on.profile.destination_condition
@@ -268,6 +274,17 @@ pub fn plan_object(
             Started::Before => return Plan::Skip(SkipReason::DoneBeforeInterruption),
             Started::Not => return Plan::Skip(SkipReason::AlreadyEncrypted),
         }
+    }
+    // What an attempt of ours has left is ours to finish, whatever it looks like now.
+    if started != Started::Now
+        && !restacks(on)
+        && on
+            .rules
+            .selection
+            .rejects(&entry.key, head, seen.is_current)
+            .is_some()
+    {
+        return Plan::Skip(SkipReason::Filtered);
     }
     if head.version_id.is_none()
         && entry

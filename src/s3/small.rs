@@ -23,6 +23,10 @@ const BYTES_TIMEOUT: Duration = Duration::from_secs(30);
 /// What an upload gets on top: a second for each so many bytes.
 const UPLOAD_BYTES_PER_SECOND: u64 = 1 << 20;
 
+/// Names of folders after which no further page is asked for, and most pages.
+const FOLDERS_MAX: usize = 100_000;
+const FOLDER_PAGES_MAX: usize = 1_000;
+
 /// Whether there may be an object already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutBytes {
@@ -106,6 +110,38 @@ impl S3 {
             Some(_) => Ok(()),
             None => Err(empty(OPERATION, "the answer says OK and nothing else")),
         }
+    }
+
+    /// ListObjectsV2: the names between a prefix and the next slash, those of the first [`FOLDERS_MAX`] or some more.
+    ///
+    /// # Errors
+    /// What the store answered.
+    pub async fn folders(&self, bucket: &str, prefix: &str) -> Result<Vec<String>, S3Error> {
+        const OPERATION: &str = "ListObjectsV2";
+        let mut names = Vec::new();
+        let mut token = None;
+        for _ in 0..FOLDER_PAGES_MAX {
+            let request = self
+                .client
+                .list_objects_v2()
+                .bucket(bucket)
+                .prefix(prefix)
+                .delimiter("/")
+                .set_continuation_token(token.take())
+                .encoding_type(EncodingType::Url);
+            let page = answer(BYTES_TIMEOUT, OPERATION, request.send()).await?;
+            let encoding = page.encoding_type();
+            names.extend(page.common_prefixes().iter().filter_map(|folder| {
+                let folder = decoded(folder.prefix()?, encoding);
+                let name = folder.strip_prefix(prefix)?.strip_suffix('/')?;
+                Some(name.to_owned())
+            }));
+            token = page.next_continuation_token().map(str::to_owned);
+            if token.is_none() || page.is_truncated() != Some(true) || names.len() >= FOLDERS_MAX {
+                break;
+            }
+        }
+        Ok(names)
     }
 
     /// ListObjectsV2: a page of the keys with a prefix that come after a key, at most `keys_max` of them and 1,000.

@@ -184,6 +184,7 @@ impl Scenario {
                         Versions::Current
                     },
                     allowed: Losses::new(vec![Loss::KmsContext]),
+                    ..Rules::default()
                 },
                 verify: match rng.random_range(0..6) {
                     0 => Verify::Head,

@@ -439,6 +439,7 @@ impl<'c, 'a> Task<'c, 'a> {
                 self.delete_superseded(&target, None).await?;
                 return Ok(Some(self.succeeded(look)));
             }
+            Plan::Skip(reason @ SkipReason::Filtered) => return Err(Stop::Skip(reason)),
             Plan::Skip(reason) => {
                 self.delete_superseded(&target, None).await?;
                 return Err(Stop::Skip(reason));

@@ -38,10 +38,10 @@ fn each_row_is_one_shards(keys: &[u8], cuts: &[usize], count: u32) {
     }
     let contents: Vec<&[u8]> = files.iter().map(String::as_bytes).collect();
     let path = folder.inventory("Bucket, Key", &contents);
-    let source = Source::detect(&path, "manifest.json").expect("an inventory");
+    let source = Source::detect(&path, "manifest.json", &Reading::default()).expect("an inventory");
     let mut merged = Vec::new();
     for shard in Shard::all(count) {
-        let mut preparation = Preparation::new(&source).of_shard(shard);
+        let mut preparation = Preparation::new(&source, &Reading::default()).of_shard(shard);
         for part in parts(&path, &source) {
             let mut go_on = |_| ControlFlow::Continue(());
             let added = preparation.add_part(&part, Origin::Local, &mut go_on);
