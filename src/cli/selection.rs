@@ -18,7 +18,12 @@ use crate::selection::{Pattern, Selection};
 pub struct ReadingArgs {
     /// The columns of a CSV that is not S3's own: header (the first row names them), or their names with commas between them, - for
     /// one that is not used [default: bucket,key or bucket,key,version-id].
-    #[arg(long, env = "RESEAL_MANIFEST_COLUMNS", value_name = "COLUMNS")]
+    #[arg(
+        long,
+        env = "RESEAL_MANIFEST_COLUMNS",
+        value_name = "COLUMNS",
+        allow_hyphen_values = true
+    )]
     pub manifest_columns: Option<ColumnNames>,
     /// How keys are spelt: url (%20 or + is a space), none (as they are) [default: as S3 does it in this format; in other files a key
     /// with a + or a % is refused until it is said].

@@ -17,6 +17,7 @@ use crate::exit::Exit;
 use crate::object::{KEY_BYTES_MAX, ManifestEntry};
 
 mod columns;
+mod reading;
 mod shards;
 
 /// A folder with one manifest in it.

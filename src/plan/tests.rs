@@ -491,3 +491,53 @@ fn refusals_are_told_apart_and_name_the_loss_that_may_be_allowed() {
         }
     }
 }
+
+#[test]
+fn what_does_not_pass_the_filters_is_not_touched_and_what_was_begun_is_finished() {
+    let mut world = World::to(Target::SseS3);
+    world.rules.selection = Selection {
+        max_size: Some(1),
+        ..Selection::default()
+    };
+    let large = ObjectHead { size: 2, ..head() };
+    let filtered = Plan::Skip(SkipReason::Filtered);
+    for (head, started, expected) in [
+        (&head(), Started::Not, Plan::CopyInPlace { resend: false }),
+        (&large, Started::Not, filtered.clone()),
+        (&large, Started::Before, filtered),
+        // Half of it may be ours.
+        (&large, Started::Now, Plan::CopyInPlace { resend: false }),
+    ] {
+        let plan = world.plan_started(&entry(), head, started);
+        assert_eq!(plan, expected, "{started:?}");
+    }
+    // What is done is done, whatever it looks like now.
+    let done = ObjectHead {
+        encryption: Encryption::SseS3,
+        ..large
+    };
+    let plan = world.plan_started(&entry(), &done, Started::Before);
+    assert_eq!(plan, Plan::Skip(DoneBeforeInterruption));
+    assert!(matches!(
+        plan_row(&complete(), Started::Not, world.on()),
+        RowPlan::Unseen(_)
+    ));
+    // The row says which version it is, and not whether it is the current one.
+    world.rules.selection.latest_only = true;
+    let mut row = complete();
+    row.version_id = Some("v1".to_owned());
+    row.known.is_latest = None;
+    assert_eq!(plan_row(&row, Started::Not, world.on()), RowPlan::Look);
+    // Of a key that is restacked, no version is left out.
+    world.rules.versions = Versions::Restack;
+    world.bucket.versioning = Some(Versioning::Enabled);
+    let seen = Seen {
+        head: &ObjectHead { size: 2, ..head() },
+        is_current: false,
+        update_refused: false,
+    };
+    assert_eq!(
+        plan_object(&row, seen, Started::Not, world.on()),
+        Plan::Restack
+    );
+}

@@ -30,7 +30,7 @@ pub use canary::Canary;
 pub use decide::{Act, Decided, Decision, decide, takes_a_look};
 pub use foresee::{Foretold, foretell, foretell_questions};
 use gather::Absent;
-use keys::Keys;
+use keys::{Keys, Place};
 use look::Look;
 pub use look::{Looked, look_at_row};
 use multipart::{InParts, Uploads};
@@ -208,6 +208,8 @@ struct Task<'c, 'a> {
     usual_proof: Proof,
     /// The place among those that prove the store.
     place: Option<SemaphorePermit<'c>>,
+    /// The right to be alone with the key while its object is copied.
+    alone: Option<Place<'c>>,
     /// Somebody's old version is current until this row is through: no drain stops it.
     must_finish: Cell<bool>,
     /// A copy was pinned by the date of what it copies.
@@ -318,6 +320,7 @@ impl<'c, 'a> Task<'c, 'a> {
             },
             usual_proof,
             place: None,
+            alone: None,
             must_finish: Cell::new(false),
             wrote: Cell::new(false),
             counted: Cell::default(),
@@ -337,7 +340,8 @@ impl<'c, 'a> Task<'c, 'a> {
     }
 
     /// Looks, plans and rewrites until the row has an outcome. Every turn but the first follows a counted failure, or the one
-    /// refusal of an update, or the one attempt without a look, so that the bounds of [`Attempts`] bound it.
+    /// refusal of an update, or the one attempt without a look, or the one wait for another row of the key, so that the bounds of
+    /// [`Attempts`] bound it.
     async fn run(&mut self) -> Result<TaskOutcome, Stop> {
         let target = self.ctx.target.borrow().clone();
         let mut known = match self.begin(&target)? {
@@ -459,6 +463,21 @@ impl<'c, 'a> Task<'c, 'a> {
             // In another order than there, two tasks could wait for each other.
             self.place = None;
             return Box::pin(self.restack(None)).await.map(Some);
+        }
+        if plan != Plan::UpdateEncryption && self.alone.is_none() {
+            // Another row may name the same object, and a store that ignores conditions would copy it twice.
+            let mut alone = self.ctx.learnt.keys.queue(&self.entry.key);
+            let is_first = alone.try_reached();
+            if !is_first {
+                // Whoever waits here holds nothing that others wait for.
+                drop(resolving);
+                self.place = None;
+                self.unless_drained(alone.reached()).await?;
+            }
+            self.alone = Some(alone);
+            if !is_first {
+                return Ok(None);
+            }
         }
         self.enter_canary().await?;
         let (before, carry) = match self.known_of(&plan, look, &target).await {

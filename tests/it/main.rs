@@ -29,6 +29,7 @@ mod prometheus;
 mod readme;
 mod requests;
 mod requests_each;
+mod selection;
 mod shards;
 mod stalls;
 mod state_s3;

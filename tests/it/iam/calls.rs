@@ -10,6 +10,7 @@ pub(super) enum On {
     Scratch,
     KeyName,
     Manifest,
+    ManifestBucket,
     State,
     StateBucket,
     Report,
@@ -18,16 +19,18 @@ pub(super) enum On {
 }
 
 use On::{
-    Bucket, KeyName, Manifest, NewKey, Objects, OldKeys, Report, Scratch, State, StateBucket,
+    Bucket, KeyName, Manifest, ManifestBucket, NewKey, Objects, OldKeys, Report, Scratch, State,
+    StateBucket,
 };
 
 impl On {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Objects,
         Bucket,
         Scratch,
         KeyName,
         Manifest,
+        ManifestBucket,
         State,
         StateBucket,
         Report,
@@ -42,6 +45,7 @@ impl On {
             Scratch => "arn:aws:s3:::example-bucket/.reseal-scratch/*",
             KeyName => "arn:aws:s3:::example-bucket/.reseal-resolves-its-key",
             Manifest => "arn:aws:s3:::example-inventory/*",
+            ManifestBucket => "arn:aws:s3:::example-inventory",
             State => "arn:aws:s3:::example-state/reseal/*",
             StateBucket => "arn:aws:s3:::example-state",
             Report => "arn:aws:s3:::example-reports/reseal/*",
@@ -362,6 +366,12 @@ pub(super) const CALLS: &[Call] = &[
     // The manifest, once and whenever it is asked whether it is the same.
     ("manifest", "GetObject", &[(Manifest, "s3:GetObject")]),
     ("manifest", "HeadObject", &[(Manifest, "s3:GetObject")]),
+    // The newest of a folder of inventories; that one is not complete is a 403 without ListBucket.
+    (
+        "manifest",
+        "ListObjectsV2",
+        &[(ManifestBucket, "s3:ListBucket")],
+    ),
     // The state. It must be told that something is not there, and that is a 403 without ListBucket.
     (
         "state",

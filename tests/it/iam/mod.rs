@@ -207,6 +207,7 @@ fn the_readme_has_all_of_them_in_one() {
             On::Bucket => "arn:aws:s3:::B",
             On::Scratch | On::KeyName | On::State | On::StateBucket => continue,
             On::Manifest => "arn:aws:s3:::M/*",
+            On::ManifestBucket => "arn:aws:s3:::M",
             On::Report => "arn:aws:s3:::R/*",
             On::OldKeys => "O",
             On::NewKey => "T",

@@ -16,6 +16,9 @@ pub(super) const BLOCK_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes that are read at a time where nothing is compressed.
 const PLAIN_BYTES: u64 = 64 * 1024;
 
+/// What zstd may look back, as a power of two of bytes: a block.
+const WINDOW_LOG_MAX: u32 = 23;
+
 /// Bytes before each compressed block.
 const HEADER_BYTES: u64 = 3;
 
@@ -181,7 +184,9 @@ impl Stream {
             }
             Codec::Zstd => {
                 let decoder = zstd::stream::read::Decoder::with_buffer(self.stored.as_slice());
-                let mut decoder = decoder.map_err(fault)?.take(max as u64 + 1);
+                let mut decoder = decoder.map_err(fault)?;
+                decoder.window_log_max(WINDOW_LOG_MAX).map_err(fault)?;
+                let mut decoder = decoder.take(max as u64 + 1);
                 decoder.read_to_end(&mut self.block).map_err(fault)?;
             }
         }

@@ -104,7 +104,7 @@ fn check_footer(source: &Source) -> Result<(), RecordError> {
     let at = tail_at.checked_sub(length).ok_or_else(cut)?;
     let mut about = vec![0; length as usize];
     read(&mut about, at).map_err(RecordError::Io)?;
-    if !thrift::is_whole(&about) {
+    if !thrift::is_description(&about) {
         return Err(damaged("its description is not whole"));
     }
     Ok(())

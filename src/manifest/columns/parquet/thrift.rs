@@ -1,9 +1,12 @@
 //! What has to be known of Thrift's compact protocol before a Parquet file's own words are given to a decoder: that a structure is
-//! whole, that its lists are no longer than their bytes can be, and how large a page is.
-//! Source: Apache Thrift, "Thrift Compact protocol encoding"; parquet-format, `parquet.thrift`, `PageHeader`.
+//! whole, that its lists are no longer than their bytes can be, that columns don't lie too deep, and how large a page is.
+//! Source: Apache Thrift, "Thrift Compact protocol encoding"; parquet-format, `parquet.thrift`, `FileMetaData` and `PageHeader`.
 
 /// The deepest nesting that is followed; Parquet's own is below ten.
 const DEPTH_MAX: usize = 32;
+
+/// The most columns, those that hold others among them.
+const COLUMNS_MAX: u64 = 10_000;
 
 const TRUE: u8 = 1;
 const FALSE: u8 = 2;
@@ -53,9 +56,21 @@ pub(super) fn page_sizes(bytes: &[u8]) -> Option<PageSizes> {
     Some(sizes)
 }
 
-/// Whether these bytes begin with a whole structure.
-pub(super) fn is_whole(bytes: &[u8]) -> bool {
-    Walk { rest: bytes }.skip(STRUCT, DEPTH_MAX).is_some()
+/// Whether these bytes begin with the whole description of a file, whose columns are no more and no deeper than is usual.
+pub(super) fn is_description(bytes: &[u8]) -> bool {
+    const SCHEMA: i64 = 2;
+    let mut walk = Walk { rest: bytes };
+    let mut field = 0;
+    let mut look = || {
+        while let Some(kind) = walk.field(&mut field)? {
+            match (kind, field) {
+                (LIST, SCHEMA) => walk.schema()?,
+                _ => walk.skip(kind, DEPTH_MAX)?,
+            }
+        }
+        Some(())
+    };
+    look().is_some()
 }
 
 struct Walk<'a> {
@@ -104,6 +119,45 @@ impl Walk<'_> {
         Some(Some(head & 0x0f))
     }
 
+    /// The tree of columns, each with the number of those in it, from the top down.
+    fn schema(&mut self) -> Option<()> {
+        const CHILDREN: i64 = 5;
+        let elements = self.list_length()?;
+        if elements > COLUMNS_MAX {
+            return None;
+        }
+        // How many are still to come of each that is open.
+        let mut open: Vec<i64> = Vec::new();
+        for _ in 0..elements {
+            let (mut field, mut children) = (0, 0);
+            while let Some(kind) = self.field(&mut field)? {
+                match (kind, field) {
+                    (I32, CHILDREN) => children = self.signed()?,
+                    _ => self.skip(kind, DEPTH_MAX)?,
+                }
+            }
+            if !(0..=COLUMNS_MAX as i64).contains(&children) || open.len() > DEPTH_MAX {
+                return None;
+            }
+            if let Some(left) = open.last_mut() {
+                *left -= 1;
+            }
+            open.push(children);
+            while open.last() == Some(&0) {
+                open.pop();
+            }
+        }
+        Some(())
+    }
+
+    fn list_length(&mut self) -> Option<u64> {
+        let head = self.byte()?;
+        match head >> 4 {
+            15 => self.varint(),
+            few => Some(u64::from(few)),
+        }
+    }
+
     fn skip(&mut self, kind: u8, depth: usize) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         match kind {
@@ -117,12 +171,9 @@ impl Walk<'_> {
                 self.pass(bytes)
             }
             LIST | SET => {
-                let head = self.byte()?;
-                let elements = match head >> 4 {
-                    15 => self.varint()?,
-                    few => u64::from(few),
-                };
-                self.skip_elements(elements, &[head & 0x0f], depth)
+                let kind = *self.rest.first()? & 0x0f;
+                let elements = self.list_length()?;
+                self.skip_elements(elements, &[kind], depth)
             }
             MAP => match self.varint()? {
                 0 => Some(()),
@@ -185,8 +236,37 @@ mod tests {
         // A negative size.
         assert_eq!(page_sizes(&[0x25, 0x01, 0x00]), None);
         // A list of 2^28 structures in no bytes, and nesting without end.
-        assert!(!is_whole(&[0x19, 0xfc, 0x80, 0x80, 0x80, 0x80, 0x01, 0x00]));
-        assert!(!is_whole(&[0x1c; 1_000]));
-        assert!(is_whole(&header));
+        assert!(!is_description(&[
+            0x19, 0xfc, 0x80, 0x80, 0x80, 0x80, 0x01, 0x00
+        ]));
+        assert!(!is_description(&[0x1c; 1_000]));
+        assert!(is_description(&header));
+    }
+
+    #[test]
+    fn columns_that_lie_too_deep_are_told_before_a_decoder_follows_them() {
+        // version 1; a schema of so many elements, each with one in it but for the last.
+        let of = |elements: u8| {
+            let mut bytes = vec![0x15, 0x02, 0x19, 0xfc, elements];
+            for left in (0..elements).rev() {
+                // num_children; stop
+                bytes.extend([0x55, if left == 0 { 0 } else { 2 }, 0x00]);
+            }
+            bytes.push(0);
+            bytes
+        };
+        assert!(is_description(&of(20)));
+        assert!(!is_description(&of(40)));
+        // As many side by side.
+        let mut flat = vec![0x19, 0xfc, 40, 0x55, 78, 0x00];
+        flat.extend([0x00; 39]);
+        flat.push(0);
+        flat.insert(0, 0x02);
+        flat.insert(0, 0x15);
+        assert!(is_description(&flat));
+        // More children than there can be.
+        assert!(!is_description(&[
+            0x15, 0x02, 0x19, 0x1c, 0x55, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x00, 0x00
+        ]));
     }
 }
