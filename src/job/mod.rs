@@ -343,8 +343,8 @@ impl Run<'_> {
         );
         if job.prepared.rows == 0 {
             (self.emit)(Event::Warning {
-                message: "no row of the manifest is one of the job (an empty inventory, a report without such rows, or filters that leave \
-                          all of them out): there is nothing to do",
+                message: "the manifest has no rows for this job (an empty inventory, a report without such rows, or filters that leave all \
+                          of them out): there is nothing to do",
             });
         }
         if job.rows > 0 && before.settled.len() == job.rows {

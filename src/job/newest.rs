@@ -111,13 +111,14 @@ fn is_dated(name: &str) -> bool {
 }
 
 async fn newest(s3: &S3, folder: &Location, emit: &dyn Fn(Event<'_>)) -> Result<Location, Error> {
-    // One of them by its own name.
+    // One of them by its own name, or one that was put elsewhere.
     let own = match folder {
         Location::S3 { key, .. } => key.trim_end_matches('/').rsplit('/').next(),
         Location::Path(path) => path.file_name().and_then(|name| name.to_str()),
         Location::Stdin => None,
     };
-    if own.is_some_and(is_dated) {
+    let holds_one = matches!(folder, Location::Path(path) if path.join(MANIFEST).is_file());
+    if holds_one || own.is_some_and(is_dated) {
         return Ok(below(folder, "", MANIFEST));
     }
     let mut names = names_in(s3, folder).await?;

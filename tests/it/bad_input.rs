@@ -136,7 +136,7 @@ fn a_manifest_that_is_not_there_or_no_file() {
     let folder = job(&store);
     let path = folder.path("");
     let folder = folder.arg("--manifest", path);
-    refused(&store, &folder, &["no regular file"]);
+    refused(&store, &folder, &["has no complete inventory"]);
 }
 
 #[test]
