@@ -193,7 +193,7 @@ impl RunArgs {
         let stop_on = super::limits::codes(&self.stop_on)?;
         let shard = self.shards.shard(completion_index().as_deref())?;
         let concurrency = self.shards.concurrency(shard)?;
-        let reading = self.reading.into_reading()?;
+        let reading = self.reading.with(self.filters)?;
         let selection = reading.selection.clone();
         let rewriting = self.rewrite.into_settings(self.trust.verify, selection)?;
         config::method_serves(rewriting.rules.method, &target)?;

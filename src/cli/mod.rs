@@ -86,9 +86,12 @@ pub struct RunArgs {
     /// the newest complete one; - is standard input.
     #[arg(long, env = "RESEAL_MANIFEST", value_name = "PATH|S3-URL|-")]
     pub manifest: Location,
-    /// How it is read, and which of its rows are meant.
+    /// How it is read.
     #[command(flatten)]
     pub reading: ReadingArgs,
+    /// Which of its rows are meant.
+    #[command(flatten)]
+    pub filters: FilterArgs,
     /// The encryption that the objects shall be under.
     #[arg(long, env = "RESEAL_TO", value_name = "MODE")]
     pub to: ToMode,

@@ -11,7 +11,8 @@ use super::commands::keep_out_of_core_dumps;
 use super::rewrite::verify;
 use super::shards::CONCURRENCY_DEFAULT;
 use super::{
-    BudgetArgs, LimitArgs, OutputFormat, ProbeMode, ProgressMode, RewriteArgs, StoreArgs, ToMode,
+    BudgetArgs, FilterArgs, LimitArgs, OutputFormat, ProbeMode, ProgressMode, ReadingArgs,
+    RewriteArgs, StoreArgs, ToMode,
 };
 use crate::config::{self, Location, TargetOptions, Trust};
 use crate::error::Error;
@@ -26,6 +27,12 @@ pub struct PlanArgs {
     /// The objects: whatever `reseal run` takes, as a path or s3://bucket/key; - is standard input.
     #[arg(long, env = "RESEAL_MANIFEST", value_name = "PATH|S3-URL|-")]
     pub manifest: Location,
+    /// How it is read.
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+    /// Which of its rows are meant.
+    #[command(flatten)]
+    pub filters: FilterArgs,
     /// The encryption that the objects shall be under.
     #[arg(long, env = "RESEAL_TO", value_name = "MODE")]
     pub to: ToMode,
@@ -164,8 +171,11 @@ impl PlanArgs {
         let source_keys = source_keys
             .map(|file| config::customer_key(file))
             .collect::<Result<_, _>>()?;
-        let rewriting = self.rewrite.into_settings(self.verify)?;
+        let reading = self.reading.with(self.filters)?;
+        let selection = reading.selection.clone();
+        let rewriting = self.rewrite.into_settings(self.verify, selection)?;
         config::method_serves(rewriting.rules.method, &target)?;
+        config::versions_go_with(&rewriting.rules)?;
         let sample = self.sample.map(NonZeroU64::get);
         if let Some(rows) = sample.filter(|rows| *rows > SAMPLE_MAX) {
             return Err(Error::usage(format!(
@@ -182,6 +192,7 @@ impl PlanArgs {
                 throttle_url: self.limits.throttle_url,
             },
             manifest: self.manifest,
+            reading,
             target,
             source_keys,
             rewriting,

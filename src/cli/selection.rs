@@ -37,13 +37,10 @@ pub struct ReadingArgs {
         value_name = "ROWS"
     )]
     pub manifest_rows: ReportRows,
-    /// Which rows are meant.
-    #[command(flatten)]
-    pub filters: FilterArgs,
 }
 
 /// Which rows are meant. A row has to pass every filter that is given.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
     /// Take the rows of this bucket, where the manifest has others too.
@@ -115,12 +112,12 @@ impl ReadingArgs {
     ///
     /// # Errors
     /// Filters that nothing passes.
-    pub fn into_reading(self) -> Result<Reading, Error> {
+    pub fn with(self, filters: FilterArgs) -> Result<Reading, Error> {
         Ok(Reading {
             columns: self.manifest_columns,
             keys: self.manifest_encoding.map(Into::into),
             rows: self.manifest_rows.into(),
-            selection: self.filters.into_selection()?,
+            selection: filters.into_selection()?,
         })
     }
 }
@@ -285,13 +282,13 @@ mod tests {
         struct Just {
             #[command(flatten)]
             reading: ReadingArgs,
+            #[command(flatten)]
+            filters: FilterArgs,
         }
         let parse = |args: &[&str]| {
             let args = ["x"].iter().chain(args);
-            Just::try_parse_from(args)
-                .expect("typed well")
-                .reading
-                .into_reading()
+            let just = Just::try_parse_from(args).expect("typed well");
+            just.reading.with(just.filters)
         };
         for (args, phrase) in [
             (

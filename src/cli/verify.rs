@@ -9,7 +9,9 @@ use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 
 use super::commands::keep_out_of_core_dumps;
 use super::shards::CONCURRENCY_DEFAULT;
-use super::{LimitArgs, OutputFormat, ProgressMode, Scope, StoreArgs, ToMode};
+use super::{
+    FilterArgs, LimitArgs, OutputFormat, ProgressMode, ReadingArgs, Scope, StoreArgs, ToMode,
+};
 use crate::config::{self, Location, TargetOptions};
 use crate::error::Error;
 use crate::job::survey::SurveyConfig;
@@ -27,6 +29,9 @@ pub struct VerifyArgs {
     /// Look at the rows of this manifest: whatever `reseal run` takes, as a path or s3://bucket/key; - is standard input.
     #[arg(long, env = "RESEAL_MANIFEST", value_name = "PATH|S3-URL|-")]
     pub manifest: Option<Location>,
+    /// How it is read.
+    #[command(flatten)]
+    pub reading: ReadingArgs,
     /// Look at what this bucket lists.
     #[arg(long, env = "RESEAL_BUCKET", value_name = "BUCKET")]
     pub bucket: Option<String>,
@@ -239,8 +244,14 @@ impl VerifyArgs {
         if self.report == Location::Stdin {
             return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
         }
+        let reading = self.reading.with(FilterArgs::default())?;
         let scrutiny = match (self.manifest, self.bucket) {
-            (Some(manifest), _) => Scrutiny::Manifest(manifest),
+            (Some(manifest), _) => Scrutiny::Manifest(manifest, reading),
+            (None, _) if !reading.is_default() => {
+                return Err(Error::usage(
+                    "--manifest-columns, --manifest-encoding and --manifest-rows go with --manifest",
+                ));
+            }
             (None, bucket) => Scrutiny::Bucket {
                 name: bucket.unwrap_or_default(),
                 prefix: self.prefix.unwrap_or_default(),

@@ -122,8 +122,14 @@ async fn run_and_linger(
         collector: Collector::new(),
     });
     let emit = |event: Event<'_>| listeners.borrow_mut().on(&event);
+    let home = match &config.state {
+        Some(state) if newest::is_folder(&config.manifest) => {
+            Some(Home::look(state, &config.connection).await?)
+        }
+        _ => None,
+    };
     let manifest = tokio::select! {
-        manifest = newest::resolve(&config, &s3, &emit) => manifest?,
+        manifest = newest::resolve(&s3, &config.manifest, home, &emit) => manifest?,
         _ = shutdown::asked(&mut shutdown) => return Err(interrupted_preparing()),
     };
     let config = JobConfig { manifest, ..config };

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::home::Home;
 use super::source::{patiently, unbegun, unreadable};
 use super::spec::JobFile;
-use crate::config::{JobConfig, Location};
+use crate::config::Location;
 use crate::error::Error;
 use crate::event::Event;
 use crate::human;
@@ -29,22 +29,22 @@ const NAMES_MAX: usize = 100_000;
 /// Names of incomplete ones that a message shows.
 const NAMES_SHOWN_MAX: usize = 3;
 
-/// Where the manifest of a run is. Of a folder of inventories it is the newest one that is complete; a job that has begun with one of them
-/// goes on with that one.
+/// Where a manifest is. Of a folder of inventories it is the newest one that is complete; a job that has begun with one of them goes on
+/// with that one, if its home is given.
 ///
 /// # Errors
 /// There is none, or S3 refuses to say.
 pub async fn resolve(
-    config: &JobConfig,
     s3: &S3,
+    folder: &Location,
+    home: Option<Home>,
     emit: &dyn Fn(Event<'_>),
 ) -> Result<Location, Error> {
-    let folder = &config.manifest;
     if !is_folder(folder) {
         return Ok(folder.clone());
     }
     let newest = newest(s3, folder, emit).await;
-    if let Some(begun) = begun_with(config, folder).await? {
+    if let Some(begun) = begun_with(home, folder).await? {
         if let Ok(newest) = newest
             && newest != begun
         {
@@ -61,7 +61,7 @@ pub async fn resolve(
 }
 
 /// Whether it is a folder, and not the list itself.
-fn is_folder(location: &Location) -> bool {
+pub fn is_folder(location: &Location) -> bool {
     match location {
         Location::Stdin => false,
         Location::Path(path) => path.is_dir(),
@@ -70,11 +70,10 @@ fn is_folder(location: &Location) -> bool {
 }
 
 /// The inventory of this folder that the state's job has begun with.
-async fn begun_with(config: &JobConfig, folder: &Location) -> Result<Option<Location>, Error> {
-    let Some(state) = &config.state else {
+async fn begun_with(home: Option<Home>, folder: &Location) -> Result<Option<Location>, Error> {
+    let Some(home) = home else {
         return Ok(None);
     };
-    let home = Home::look(state, &config.connection).await?;
     let Some(job) = home.root.read_job::<JobFile>().await? else {
         return Ok(None);
     };

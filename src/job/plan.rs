@@ -22,6 +22,7 @@ use crate::event::{Event, Level, Operation};
 use crate::forecast::{
     About, Course, Finding, Forecast, Foreseen, Limits, Prices, Rewritten, Terms, Told,
 };
+use crate::manifest::Reading;
 use crate::object::ManifestEntry;
 use crate::outcome::Method;
 use crate::plan::{MethodChoice, Requests};
@@ -41,6 +42,8 @@ pub struct PlanConfig {
     pub survey: SurveyConfig,
     /// Where the list of objects is.
     pub manifest: Location,
+    /// How it is read, and which of its rows are meant.
+    pub reading: Reading,
     /// What the objects shall be under.
     pub target: Target,
     /// Keys that SSE-C objects are under now.
@@ -100,7 +103,9 @@ struct Basis {
 impl Planning<'_> {
     async fn to_the_end(&self, shutdown: &mut Shutdown) -> Result<Planned, Error> {
         let (config, survey) = (self.config, self.survey);
-        let listing = survey.open(&config.manifest, shutdown).await?;
+        let listing = survey
+            .open(&config.manifest, &config.reading, shutdown)
+            .await?;
         let rows = listing.prepared.own_rows();
         let basis = self.basis(&listing.prepared.bucket, rows, shutdown).await?;
         let shipped = survey.s3.is_aws().then(Prices::shipped);

@@ -22,7 +22,7 @@ use super::home::{LEFT_AFTER, remove_left, scratch_in};
 use super::pulse::Pulse;
 use super::source::{self, PartSource};
 use super::spec::ShardFile;
-use super::{bucket, feed, live};
+use super::{bucket, feed, live, newest};
 use crate::bucket::BucketFacts;
 use crate::config::Location;
 use crate::encryption::{CustomerKey, Target};
@@ -33,7 +33,7 @@ use crate::exit::Exit;
 use crate::http::Address;
 use crate::journal::Replay;
 use crate::limiter::{Budgets, Limiter};
-use crate::manifest::Prepared;
+use crate::manifest::{Prepared, Reading};
 use crate::object::ManifestEntry;
 use crate::outcome::Tally;
 use crate::profile::StoreProfile;
@@ -69,7 +69,8 @@ pub struct SurveyConfig {
 pub struct Listing {
     /// What preparing found.
     pub prepared: Prepared,
-    source: String,
+    /// Where it is; of a folder of inventories, the one that was taken.
+    pub source: String,
     parts: Vec<PartSource>,
     /// What was fetched; it vanishes with the listing.
     folder: TempDir,
@@ -165,6 +166,7 @@ impl Survey {
     pub async fn open(
         &self,
         manifest: &Location,
+        reading: &Reading,
         shutdown: &mut Shutdown,
     ) -> Result<Listing, Error> {
         let parent = std::env::temp_dir();
@@ -172,14 +174,20 @@ impl Survey {
         let scratch = scratch_in(&parent)?;
         let folder = source::folder(scratch.path())?;
         let emit = |event: Event<'_>| self.on(&event);
+        let prepare = async {
+            let manifest = newest::resolve(&self.s3, manifest, None, &emit).await?;
+            let prepared =
+                source::prepare(&self.s3, &manifest, reading, &folder, Shard::ONLY, &emit).await?;
+            Ok::<_, Error>((manifest.to_string(), prepared))
+        };
         let prepared = tokio::select! {
-            prepared = source::prepare(&self.s3, manifest, &folder, Shard::ONLY, &emit) => prepared,
+            prepared = prepare => prepared,
             _ = shutdown::asked(shutdown) => return Err(interrupted()),
         };
-        let (parts, prepared) = prepared?;
+        let (source, (parts, prepared)) = prepared?;
         Ok(Listing {
             prepared,
-            source: manifest.to_string(),
+            source,
             parts,
             folder: scratch,
         })

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::event::{Event, Operation};
 use crate::exit::Exit;
 use crate::limiter::Kind;
+use crate::manifest::Reading;
 use crate::object::{
     Compared, Known as RowKnown, ListedObject, ManifestEntry, NULL_VERSION, ObjectHead,
 };
@@ -48,8 +49,8 @@ const ID_BYTES: usize = 16;
 /// What is verified.
 #[derive(Clone, Debug)]
 pub enum Scrutiny {
-    /// The rows of a manifest.
-    Manifest(Location),
+    /// The rows of a manifest, and how that is read.
+    Manifest(Location, Reading),
     /// What the bucket lists now.
     Bucket {
         /// The bucket.
@@ -202,8 +203,8 @@ impl Verifying<'_> {
 
     async fn open(&self, shutdown: &mut Shutdown) -> Result<Opened, Error> {
         match &self.config.scrutiny {
-            Scrutiny::Manifest(location) => {
-                let listing = self.survey.open(location, shutdown).await?;
+            Scrutiny::Manifest(location, reading) => {
+                let listing = self.survey.open(location, reading, shutdown).await?;
                 let prepared = &listing.prepared;
                 let lists_all = prepared.schema.names_latest();
                 let (mut gaps, mut notes) = (Vec::new(), Vec::new());
@@ -226,7 +227,7 @@ impl Verifying<'_> {
                     coverage: Coverage {
                         source: "manifest",
                         bucket: prepared.bucket.clone(),
-                        of: location.to_string(),
+                        of: listing.source.clone(),
                         versions: if lists_all { "all" } else { "as-listed" },
                         gaps,
                         notes,
@@ -406,7 +407,7 @@ impl Verifying<'_> {
         let survey = self.survey;
         let prefix = match &self.config.scrutiny {
             Scrutiny::Bucket { prefix, .. } => prefix.as_str(),
-            Scrutiny::Manifest(_) => "",
+            Scrutiny::Manifest(..) => "",
         };
         let mut uploads = Uploads {
             in_progress: Some(0),
