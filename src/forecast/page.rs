@@ -152,6 +152,13 @@ fn about_table(html: &mut String, told: &Told) {
             );
         }
     }
+    for (filter, rows) in &about.left_out {
+        let rows = human::count(*rows);
+        put(
+            html,
+            format_args!("<tr><th>Left out by {filter}</th><td>{rows} rows</td></tr>\n"),
+        );
+    }
     html.push_str("</table>\n");
 }
 

@@ -111,6 +111,13 @@ impl fmt::Display for Told {
             "rows",
             &format!("{}: {}", human::count(self.rows), self.basis()),
         )?;
+        if !self.about.left_out.is_empty() {
+            let left_out = self.about.left_out.iter();
+            let left_out: Vec<_> = left_out
+                .map(|(filter, rows)| format!("{filter} {}", human::count(*rows)))
+                .collect();
+            line(f, "left out", &left_out.join(", "))?;
+        }
         for course in &self.courses {
             line(f, &format!("  {}", course.name), &share(course))?;
             let why = match course.name.as_str() {

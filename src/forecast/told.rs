@@ -1,5 +1,7 @@
 //! A forecast as it is told: numbers with names, for JSON, the text and the page.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{Cost, Estimate, Facet, Forecast, KmsCase, Limits, Line, Pace, Prices, SIZES};
@@ -20,6 +22,8 @@ pub struct About {
     pub kms_key: Option<String>,
     /// When it was planned: RFC 3339.
     pub planned_at: String,
+    /// Rows of the manifest that the filters leave out, by filter: they are none of the plan's.
+    pub left_out: BTreeMap<&'static str, u64>,
 }
 
 /// One thing that was found about the bucket or the store.

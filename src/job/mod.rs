@@ -26,6 +26,7 @@ mod trust;
 pub mod verify;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
@@ -54,7 +55,7 @@ use crate::exit::Exit;
 use crate::human;
 use crate::journal::{Record, Replay, ShardState, StateError, Writer};
 use crate::limiter::Limiter;
-use crate::manifest::Listed;
+use crate::manifest::{Listed, Prepared};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::report::Scope;
@@ -594,14 +595,20 @@ impl Run<'_> {
     }
 }
 
+/// Rows that the filters leave out, by filter.
+fn left_out(prepared: &Prepared) -> BTreeMap<&'static str, u64> {
+    let counts = prepared.counts();
+    let left_out = Filter::ALL.map(|filter| (filter.name(), counts.left_out_by(filter)));
+    left_out.into_iter().filter(|(_, rows)| *rows > 0).collect()
+}
+
 /// What preparing found in the manifest, for the summary.
 fn counts_of(job: &ShardFile) -> ManifestCounts {
     let (counts, duplicates) = (job.prepared.counts(), job.prepared.duplicates);
-    let left_out = Filter::ALL.map(|filter| (filter.name(), counts.left_out_by(filter)));
     ManifestCounts {
         location: job.source.location.clone(),
         rows: job.rows + counts.left_out(),
-        left_out: left_out.into_iter().filter(|(_, rows)| *rows > 0).collect(),
+        left_out: left_out(&job.prepared),
         duplicates: duplicates.found,
         duplicates_compared: duplicates.compared,
         delete_markers: counts.delete_markers,

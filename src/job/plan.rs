@@ -10,10 +10,10 @@ use rand::{RngExt as _, SeedableRng as _};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::bucket;
 use super::preflight::{self, Rewrites};
-use super::survey::{Known, Survey, SurveyConfig, keys};
+use super::survey::{Known, Listing, Survey, SurveyConfig, keys};
 use super::trust::{SCRATCH, default_canary};
+use super::{bucket, left_out};
 use crate::bucket::BucketFacts;
 use crate::config::{Location, Probe, Trust};
 use crate::encryption::{CustomerKey, Target};
@@ -161,7 +161,7 @@ impl Planning<'_> {
             .iter()
             .find(|finding| finding.level == Level::Stop.name())
             .map(|finding| finding.message.clone());
-        let about = self.about(&basis);
+        let about = self.about(&basis, &listing);
         let told = folding
             .forecast
             .told(about, basis.findings, &limits, prices.as_ref());
@@ -186,18 +186,19 @@ impl Planning<'_> {
         time.checked_div(count)
     }
 
-    fn about(&self, basis: &Basis) -> About {
+    fn about(&self, basis: &Basis, listing: &Listing) -> About {
         let key = basis.target.kms();
         let planned_at = OffsetDateTime::now_utc()
             .truncate_to_second()
             .format(&Rfc3339);
         About {
-            manifest: self.config.manifest.to_string(),
+            manifest: listing.source.clone(),
             bucket: basis.facts.name.clone(),
             endpoint_url: self.survey.s3.endpoint_url().map(str::to_owned),
             target: basis.target.name().to_owned(),
             kms_key: key.and_then(|kms| kms.resolved.clone().or_else(|| kms.key_id.clone())),
             planned_at: planned_at.expect("UTC has a spelling"),
+            left_out: left_out(&listing.prepared),
         }
     }
 
