@@ -142,6 +142,27 @@ impl FromStr for Location {
     }
 }
 
+/// What stands in a place for the inventory that is taken: the name of its dated folder.
+pub const INVENTORY: &str = "{inventory}";
+
+impl Location {
+    /// Whether each inventory has a place of its own.
+    pub fn names_inventory(&self) -> bool {
+        self.to_string().contains(INVENTORY)
+    }
+
+    /// The place for an inventory.
+    ///
+    /// # Panics
+    /// `name` is not the name of a dated folder.
+    pub fn for_inventory(&self, name: &str) -> Self {
+        let place = self.to_string().replace(INVENTORY, name);
+        place
+            .parse()
+            .expect("a date is as good as what it stands for")
+    }
+}
+
 impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -124,7 +124,8 @@ async fn run_and_linger(
     });
     let emit = |event: Event<'_>| listeners.borrow_mut().on(&event);
     let home = match &config.state {
-        Some(state) if newest::is_folder(&config.manifest) => {
+        // Where each inventory has a state of its own, none goes on with another's.
+        Some(state) if newest::is_folder(&config.manifest) && !state.names_inventory() => {
             Some(Home::look(state, &config.connection).await?)
         }
         _ => None,
@@ -133,7 +134,12 @@ async fn run_and_linger(
         manifest = newest::resolve(&s3, &config.manifest, home, &emit) => manifest?,
         _ = shutdown::asked(&mut shutdown) => return Err(interrupted_preparing()),
     };
-    let config = JobConfig { manifest, ..config };
+    let state = newest::state_of(config.state.as_ref(), &manifest)?;
+    let config = JobConfig {
+        manifest,
+        state,
+        ..config
+    };
     if let Some(at) = config.deadline {
         listeners.borrow().metrics.ends_at(at);
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::home::Home;
 use super::source::{patiently, unbegun, unreadable};
 use super::spec::JobFile;
-use crate::config::Location;
+use crate::config::{INVENTORY, Location};
 use crate::error::Error;
 use crate::event::Event;
 use crate::human;
@@ -58,6 +58,28 @@ pub async fn resolve(
     let newest = newest?;
     tracing::info!("manifest: {newest}, the newest complete inventory in {folder}");
     Ok(newest)
+}
+
+/// Where the state of a job over that manifest is: the place that was given, with the date of the inventory where it wants that.
+///
+/// # Errors
+/// It wants one, and the manifest is in no dated folder.
+pub fn state_of(state: Option<&Location>, manifest: &Location) -> Result<Option<Location>, Error> {
+    let Some(state) = state.filter(|state| state.names_inventory()) else {
+        return Ok(state.cloned());
+    };
+    let place = manifest.to_string();
+    let folder = place
+        .strip_suffix(MANIFEST)
+        .and_then(|folder| folder.trim_end_matches('/').rsplit('/').next())
+        .filter(|name| is_dated(name));
+    match folder {
+        Some(name) => Ok(Some(state.for_inventory(name))),
+        None => Err(Error::usage(format!(
+            "--state has {INVENTORY}, and {place} is in no folder with a date, as inventories are"
+        ))
+        .hint("give --manifest the folder with the inventories, or --state a place without it")),
+    }
 }
 
 /// Whether it is a folder, and not the list itself.

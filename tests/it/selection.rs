@@ -163,6 +163,64 @@ async fn the_newest_complete_inventory_of_a_folder_is_taken() {
 }
 
 #[tokio::test]
+async fn the_same_command_every_night_does_what_is_left() {
+    let store = Store::start().await;
+    let put = async |key: &str| objects::put_plain(&store.client, key, b"1").await;
+    let files = store.job(&["not this"]);
+    let inventory = |date: &str, keys: &[&str]| {
+        let rows: String = keys
+            .iter()
+            .map(|key| format!("\"{BUCKET}\",\"{key}\"\n"))
+            .collect();
+        let data = format!("data/{date}.csv");
+        files.write(&format!("inv/{data}"), &rows);
+        let json = inventory_of("CSV", "Bucket, Key", &data, rows.as_bytes());
+        files.write(&format!("inv/{date}/manifest.json"), &json);
+        files.write(
+            &format!("inv/{date}/manifest.checksum"),
+            md5(json.as_bytes()),
+        );
+    };
+    put("a").await;
+    put("b").await;
+    inventory("2026-01-04T01-00Z", &["a", "b"]);
+    let arn = store.add_kms_key(None);
+    let state = files.path("states/{inventory}");
+    let job = store
+        .job(&["not this"])
+        .args("--to sse-kms --kms-key-id")
+        .args(&arn)
+        .arg("--manifest", files.path("inv"))
+        .arg("--report", files.path("reports"))
+        .arg("--state", &state);
+    let first = job.run().expect(0);
+    assert_eq!(
+        (first.count("succeeded"), first.count("already_settled")),
+        (2, 0)
+    );
+    // Nothing is new: nothing is asked about any object.
+    let asked = store.s3.requests();
+    let second = job.run().expect(0);
+    assert_eq!(
+        (second.count("total"), second.count("already_settled")),
+        (2, 2)
+    );
+    assert_eq!(store.s3.requests(), asked);
+    // The next inventory has one more.
+    put("c").await;
+    inventory("2026-01-11T01-00Z", &["a", "b", "c"]);
+    let third = job.run().expect(0);
+    assert_eq!((third.count("succeeded"), third.count("skipped")), (1, 2));
+    assert!(files.path("states/2026-01-11T01-00Z/job.json").is_file());
+    assert!(store.copies().values().all(|copies| *copies == 1));
+    let elsewhere = store.job(&["a"]).args("--to sse-s3").arg("--state", &state);
+    elsewhere
+        .run()
+        .expect(2)
+        .says(&["{inventory}", "manifest.csv"]);
+}
+
+#[tokio::test]
 async fn what_the_row_tells_is_no_row_and_what_a_look_tells_is_skipped() {
     let store = Store::start().await;
     let (old, new) = (store.add_kms_key(None), store.add_kms_key(None));
