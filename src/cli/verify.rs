@@ -246,7 +246,7 @@ impl VerifyArgs {
         }
         let reading = self.reading.with(FilterArgs::default())?;
         let scrutiny = match (self.manifest, self.bucket) {
-            (Some(manifest), _) => Scrutiny::Manifest(manifest, reading),
+            (Some(manifest), _) => Scrutiny::Manifest(manifest, Box::new(reading)),
             (None, _) if !reading.is_default() => {
                 return Err(Error::usage(
                     "--manifest-columns, --manifest-encoding and --manifest-rows go with --manifest",

@@ -3,8 +3,9 @@
 //! What is not local is kept under `manifest/` in the state, so that a run, its resumption and its report read local files: that folder takes
 //! as much room as the manifest is large, compressed, until the job is complete.
 
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read};
+mod compare;
+
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use crate::s3::{Ask, S3};
 use crate::s3_error::S3Error;
 use crate::shard::Shard;
 use crate::stall::{self, Stall};
+
+pub use compare::{Comparison, compare};
 
 /// The folder in the state for what was fetched.
 const FOLDER: &str = "manifest";
@@ -288,17 +291,6 @@ pub async fn keep(s3: &S3, state: &Path, bucket: &str, key: &str) -> Result<Part
     })
 }
 
-/// What comparing with a kept file found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Comparison {
-    /// There was nothing to compare.
-    Nothing,
-    /// The same to the byte.
-    Same,
-    /// Something else.
-    Differs,
-}
-
 /// Where the state keeps what came on standard input.
 pub fn spooled(state: &Path) -> PathBuf {
     state.join(FOLDER).join(TOP)
@@ -328,34 +320,6 @@ pub fn gone(error: &Error, place: &str) -> Error {
     .hint(
         "put it back, or give the manifest from where it is now with --manifest (its content is compared); what is settled is kept",
     )
-}
-
-/// Compares what `input` gives with a file.
-///
-/// # Errors
-/// Either can't be read.
-pub fn compare(input: &mut impl Read, kept: &Path) -> io::Result<Comparison> {
-    let mut kept = BufReader::new(File::open(kept)?);
-    let mut input = BufReader::new(input);
-    let mut read = 0;
-    loop {
-        let given = input.fill_buf()?;
-        if given.is_empty() {
-            return Ok(match kept.fill_buf()? {
-                _ if read == 0 => Comparison::Nothing,
-                [] => Comparison::Same,
-                _ => Comparison::Differs,
-            });
-        }
-        let expected = kept.fill_buf()?;
-        let both = given.len().min(expected.len());
-        if both == 0 || given[..both] != expected[..both] {
-            return Ok(Comparison::Differs);
-        }
-        read += both;
-        input.consume(both);
-        kept.consume(both);
-    }
 }
 
 /// The folder for fetched parts below `parent`, made.

@@ -50,7 +50,7 @@ const ID_BYTES: usize = 16;
 #[derive(Clone, Debug)]
 pub enum Scrutiny {
     /// The rows of a manifest, and how that is read.
-    Manifest(Location, Reading),
+    Manifest(Location, Box<Reading>),
     /// What the bucket lists now.
     Bucket {
         /// The bucket.
