@@ -532,7 +532,11 @@ fn what_does_not_pass_the_filters_is_not_touched_and_what_was_begun_is_finished(
     world.rules.versions = Versions::Restack;
     world.bucket.versioning = Some(Versioning::Enabled);
     let seen = Seen {
-        head: &ObjectHead { size: 2, ..head() },
+        head: &ObjectHead {
+            size: 2,
+            version_id: Some("v1".to_owned()),
+            ..head()
+        },
         is_current: false,
         update_refused: false,
     };

@@ -63,7 +63,7 @@ fn columns_are_what_the_operator_or_the_first_row_says() {
         (b"src,k\n", &named, "m.csv:1: 2 columns where 5"),
         (b"", &named, "m.csv: has no rows"),
         (
-            b"key,bucket\n",
+            b"key,bucket\nk,src\n",
             &columns("key,bucket"),
             "m.csv:1: header row",
         ),
