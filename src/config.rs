@@ -44,6 +44,8 @@ pub struct JobConfig {
     pub report: Option<Location>,
     /// Which rows the report has.
     pub report_scope: Scope,
+    /// Where evidence of what is rewritten goes; `None` keeps none.
+    pub evidence: Option<Location>,
     /// How the engine runs.
     pub settings: Settings,
     /// How objects are rewritten.

@@ -110,6 +110,7 @@ pub async fn run(
         shard: Shard::ONLY,
         report: Some(Location::Path(folder.join("report"))),
         report_scope: Scope::All,
+        evidence: None,
         settings: Settings {
             tasks: engine::tasks_for(CONCURRENCY),
             failure_threshold_percent: 50,

@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::error::Error;
 use crate::event::{Event, Limit};
+use crate::evidence::Rewritten;
 use crate::journal::{PENDING_RECORDS_MAX, Record, Replay, StateError, WINDOW_ROWS_MAX, Writer};
 use crate::limiter::Crowd;
 use crate::object::ManifestEntry;
@@ -157,6 +158,7 @@ pub async fn run(
         held_by: &|| ctx.limiter.held_by(),
         tasks: &|| ctx.limiter.concurrency_set().map(tasks_for),
         has_room: &|crowd| ctx.limiter.has_room(crowd),
+        rewritten: &|| ctx.witness.take(),
     };
     let engine = Engine::new(job, settings, before, journal);
     let task = async |entry: ManifestEntry, start: Start<'_>| {
@@ -182,6 +184,8 @@ struct Job<'c> {
     tasks: &'c dyn Fn() -> Option<usize>,
     /// Whether it would not any more.
     has_room: &'c dyn Fn(Crowd) -> bool,
+    /// Rewrites that were seen since it was asked last.
+    rewritten: &'c dyn Fn() -> Vec<(u64, Rewritten)>,
 }
 
 struct Engine<'c> {
@@ -301,7 +305,11 @@ impl<'c> Engine<'c> {
                         };
                     }
                 }
-                _ = beats.tick() => self.record_limit(),
+                _ = beats.tick() => {
+                    // Those of rows that take long.
+                    self.record_rewrites();
+                    self.record_limit();
+                }
                 Some(note) = notes.recv() => self.note(note),
                 Some((entry, ended)) = tasks.next() => self.ended(entry, ended, tasks.len()),
                 batch = rows.recv(), if self.queue.is_empty() && !rows_ended && self.end.is_none() => {
@@ -396,6 +404,7 @@ impl<'c> Engine<'c> {
     /// Takes a task that is over.
     fn ended(&mut self, entry: ManifestEntry, ended: Ended, in_flight: usize) {
         (self.job.emit)(Event::TaskEnded);
+        self.record_rewrites();
         self.record_key();
         match ended {
             Ended::Settled(TaskOutcome::Failed(failure))
@@ -450,6 +459,14 @@ impl<'c> Engine<'c> {
                 self.journal.append(&Record::KeyResolved { arn });
             }
             self.resolved_key = resolved;
+        }
+    }
+
+    /// Records the evidence of what was rewritten: before the outcome of its row, so that none is settled without.
+    fn record_rewrites(&mut self) {
+        for (row, rewritten) in (self.job.rewritten)() {
+            let rewritten = Box::new(rewritten);
+            self.journal.append(&Record::Rewritten { row, rewritten });
         }
     }
 
@@ -519,6 +536,7 @@ impl<'c> Engine<'c> {
     /// The end of a run whose time to drain is over. What made it drain stands; what is in flight stays unsettled, and reserved, so
     /// that the next run looks at it first.
     fn give_up(&mut self, in_flight: usize) -> End {
+        self.record_rewrites();
         if in_flight > 0 {
             let message = format!(
                 "{in_flight} in flight when the time to drain was over: the next run looks at them first"

@@ -22,6 +22,7 @@
 //! | [`encryption`] | the encryption an object is in, and the one we want |
 //! | [`outcome`] | how a row ended, and the counts of many |
 //! | [`event`] | everything that the engine tells |
+//! | [`evidence`] | one rewrite, before and after |
 //! | [`s3_error`] | what a store answered instead of doing what it was asked |
 //! | [`exit`] | how a command ends |
 //! | *Deciding*: no requests, no `async` | |
@@ -54,6 +55,8 @@
 //! | [`summary`] | what a run comes to |
 //! | [`forecast`] | what a run would come to |
 //! | [`report`] | the completion report, as S3 Batch Operations writes it |
+//! | [`chain`] | evidence of rewrites, in files that are chained to one another |
+//! | [`undo`] | what an undo comes to |
 //! | [`verification`] | whether the target holds, and which keys may be retired |
 //! | [`human`] | text for a person |
 //! | *The edge* | |
@@ -86,6 +89,7 @@ pub mod encryption;
 pub mod outcome;
 
 pub mod event;
+pub mod evidence;
 pub mod s3_error;
 pub mod shard;
 
@@ -134,8 +138,10 @@ pub mod progress;
 pub mod metrics;
 pub mod summary;
 
+pub mod chain;
 pub mod forecast;
 pub mod report;
+pub mod undo;
 pub mod verification;
 
 pub mod human;

@@ -138,6 +138,12 @@ pub struct Summary {
     pub report: Option<String>,
     /// Path or URL of the manifest of rows that wait for a restore, when there are any and the report was written.
     pub needs_restore: Option<String>,
+    /// Path or URL of `evidence.json`, when evidence was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
+    /// SHA-256 of that file: kept elsewhere, it tells whether anything was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence_sha256: Option<String>,
     /// Shards that still had rows when this one had none left: the last of them writes the report.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unfinished_shards: Vec<u32>,
@@ -293,6 +299,8 @@ impl Collector {
             findings: self.findings.clone(),
             report,
             needs_restore: None,
+            evidence: None,
+            evidence_sha256: None,
             shard: None,
             shards: None,
             unfinished_shards: Vec::new(),
@@ -410,6 +418,12 @@ impl Summary {
         }
         if let Some(manifest) = &self.needs_restore {
             lines.push(("needs restore", human::sanitize(manifest, usize::MAX)));
+        }
+        if let Some(evidence) = &self.evidence {
+            lines.push(("evidence", human::sanitize(evidence, usize::MAX)));
+        }
+        if let Some(sha256) = &self.evidence_sha256 {
+            lines.push(("  sha256", sha256.clone()));
         }
         lines
     }

@@ -114,6 +114,24 @@ fn wanted(target: &Target) -> String {
     }
 }
 
+/// Code of a row whose object is not what the rewrite has left there. Ours.
+pub const CHANGED_SINCE: &str = "ChangedSinceRewrite";
+
+/// Evidence whose chain was found whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckedChain {
+    /// Path or URL of its `evidence.json`.
+    pub index: String,
+    /// SHA-256 of that file.
+    pub sha256: String,
+    /// The job.
+    pub job_id: String,
+    /// Rewrites in it.
+    pub rewrites: u64,
+    /// Rows of the job that had succeeded when it was written.
+    pub succeeded: u64,
+}
+
 /// How one row ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Held {
@@ -249,6 +267,9 @@ pub struct Read {
 pub struct Verification {
     /// Whether all of it holds.
     pub holds: bool,
+    /// The evidence, where it was checked: its chain is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<CheckedChain>,
     /// The target's name on the command line.
     pub target: Option<String>,
     /// What was looked at.
@@ -279,6 +300,9 @@ pub struct Verification {
     pub elapsed_seconds: f64,
 }
 
+/// A mode, a key, and whether it is used by way of a bucket key.
+type Kind = (Mode, Option<String>, Option<bool>);
+
 /// Counts a verification.
 #[derive(Debug)]
 pub struct Collector {
@@ -287,7 +311,8 @@ pub struct Collector {
     held: u64,
     nothing: u64,
     failures: BTreeMap<String, u64>,
-    found: BTreeMap<(Mode, Option<String>, Option<bool>), (u64, u64)>,
+    /// Versions and bytes of each.
+    found: BTreeMap<Kind, (u64, u64)>,
     others: (u64, u64),
     read: Option<Read>,
     keys: Vec<KeyVerdict>,
@@ -424,6 +449,7 @@ impl Collector {
         }
         Verification {
             holds: failed == 0 && may_all,
+            evidence: None,
             target: self
                 .wish
                 .target
@@ -565,6 +591,30 @@ impl fmt::Display for Verification {
         let clean = |text: &str| human::sanitize(text, NAME_CHARS_MAX);
         let verdict = if self.holds { "holds" } else { "does not hold" };
         writeln!(f, "verdict       {verdict}")?;
+        if let Some(evidence) = &self.evidence {
+            writeln!(
+                f,
+                "evidence      {}",
+                human::sanitize(&evidence.index, usize::MAX)
+            )?;
+            writeln!(
+                f,
+                "  chain       whole, {}",
+                human::count_of(evidence.rewrites, "rewrite")
+            )?;
+            writeln!(
+                f,
+                "  rows        {} succeeded",
+                human::count(evidence.succeeded)
+            )?;
+            writeln!(f, "  sha256      {}", evidence.sha256)?;
+            if self.rows == 0 {
+                return write!(
+                    f,
+                    "objects       not looked at: that takes --to or --retire-key"
+                );
+            }
+        }
         if let Some(target) = &self.target {
             writeln!(f, "target        {target}")?;
         }

@@ -24,6 +24,7 @@ const NOUNS: &[&str] = &[
     "checkpoint",
     "encryption",
     "event",
+    "evidence",
     "exit",
     "object",
     "outcome",
@@ -101,8 +102,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pace", &["human"]),
     ("metrics", &["human", "pace"]),
     ("progress", &["human", "pace"]),
+    ("chain", &["durable", "manifest"]),
     ("report", &["durable", "human", "manifest"]),
     ("summary", &["human"]),
+    ("undo", &["human"]),
     ("verification", &["human"]),
 ];
 
@@ -131,8 +134,8 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("clap", &["cli", "main"]),
     ("crc32fast", &["journal", "shard"]),
     ("crc_fast", &["checksum", "local_s3"]),
-    ("csv", &["manifest", "report"]),
-    ("flate2", &["demo", "manifest"]),
+    ("csv", &["chain", "manifest", "report"]),
+    ("flate2", &["chain", "demo", "manifest"]),
     (
         "futures",
         &[

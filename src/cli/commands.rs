@@ -16,7 +16,7 @@ use super::control::control;
 use super::shards::completion_index;
 use super::{
     Cli, Command, DemoArgs, KeyAction, LocalS3Command, LogFormat, OutputFormat, PlanArgs,
-    ProgressMode, ReportArgs, RunArgs, Scope, StatusArgs, StoreArgs, VerifyArgs,
+    ProgressMode, ReportArgs, RunArgs, Scope, StatusArgs, StoreArgs, UndoArgs, VerifyArgs,
 };
 use crate::config::{self, JobConfig, TargetOptions};
 use crate::engine::{self, Settings};
@@ -29,7 +29,7 @@ use crate::local_s3::vault::{KeyState, KmsKey};
 use crate::progress::{Progress, Style};
 use crate::s3::Connection;
 use crate::shutdown::{Limits, Shutdown};
-use crate::{demo, forecast, report, shutdown, status};
+use crate::{demo, forecast, report, shutdown, status, task};
 
 /// The stack of the thread that runs a job: as much as a main thread has.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
@@ -45,6 +45,7 @@ pub fn execute(cli: Cli, out: &mut dyn Write, fail: &dyn Fn(&Error)) -> Exit {
         Command::Run(args) => run(*args, format, out, fail),
         Command::Plan(args) => plan(*args, format, out),
         Command::Verify(args) => verify(*args, format, out),
+        Command::Undo(args) => undo(*args, format, out),
         Command::Status(args) => status(&args, out),
         Command::Control(args) => control(&args, out),
         Command::Report(args) => write_report(args, format, out),
@@ -142,6 +143,28 @@ fn verify(args: VerifyArgs, format: LogFormat, out: &mut dyn Write) -> Result<Ex
     })
 }
 
+fn undo(args: UndoArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
+    let progress = Progress::new(args.progress.style());
+    start_log(format, &progress)?;
+    let output = args.output;
+    let limits = args.limits.limits()?;
+    let config = args.into_config()?;
+    allow_open_files();
+    let done = bounded(limits, |shutdown| {
+        job::undo::undo(config, progress, shutdown)
+    })?;
+    let text = match output {
+        OutputFormat::Text => done.undoing.to_string(),
+        OutputFormat::Json => done.undoing.to_json(),
+    };
+    write_out(out, &text)?;
+    match done.error {
+        Some(error) => Err(error),
+        None if done.undoing.failed > 0 => Ok(Exit::RowsFailed),
+        None => Ok(Exit::Complete),
+    }
+}
+
 /// Keeps the memory of this process out of core dumps: it holds customer keys from here on.
 ///
 /// # Errors
@@ -190,12 +213,18 @@ impl RunArgs {
         if self.state == Some(config::Location::Stdin) {
             return Err(Error::usage("--state is a folder or s3://bucket/prefix"));
         }
+        if self.evidence == Some(config::Location::Stdin) {
+            return Err(Error::usage(job::evidence::NO_PLACE));
+        }
         let stop_on = super::limits::codes(&self.stop_on)?;
         let shard = self.shards.shard(completion_index().as_deref())?;
         let concurrency = self.shards.concurrency(shard)?;
         let reading = self.reading.with(self.filters)?;
         let selection = reading.selection.clone();
-        let rewriting = self.rewrite.into_settings(self.trust.verify, selection)?;
+        let rewriting = task::Settings {
+            evidence: self.evidence.is_some(),
+            ..self.rewrite.into_settings(self.trust.verify, selection)?
+        };
         config::method_serves(rewriting.rules.method, &target)?;
         config::versions_go_with(&rewriting.rules)?;
         Ok(JobConfig {
@@ -208,6 +237,7 @@ impl RunArgs {
             shard,
             report: self.report,
             report_scope: self.report_scope.into(),
+            evidence: self.evidence,
             settings: Settings {
                 tasks: engine::tasks_for(concurrency),
                 failure_threshold_percent: self.failure_threshold,
@@ -282,6 +312,7 @@ fn write_report(args: ReportArgs, format: LogFormat, out: &mut dyn Write) -> Res
     let config = job::ReportConfig {
         state: args.state,
         report: args.report,
+        evidence: args.evidence,
         scope: args.report_scope.into(),
         connection: args.store.into(),
     };

@@ -9,6 +9,7 @@ mod rewrite;
 mod selection;
 mod shards;
 mod state;
+mod undo;
 mod verify;
 
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub use rewrite::{ProbeMode, RewriteArgs, TrustArgs};
 pub use selection::{FilterArgs, ReadingArgs};
 pub use shards::ShardArgs;
 pub use state::{ReportArgs, StatusArgs};
+pub use undo::UndoArgs;
 pub use verify::VerifyArgs;
 
 use crate::config::{Location, TargetMode};
@@ -65,6 +67,8 @@ pub enum Command {
     Plan(Box<PlanArgs>),
     /// Look at every object of a manifest or a bucket: whether the target holds, and which keys may be retired. Changes nothing.
     Verify(Box<VerifyArgs>),
+    /// Write back the versions that a run has superseded, by the evidence that it kept.
+    Undo(Box<UndoArgs>),
     /// Where a job stands with all its shards, read from its state; also while it runs.
     Status(StatusArgs),
     /// Reach into a run: pause it, let it go on, change its rate, ask it.
@@ -173,6 +177,15 @@ pub struct RunArgs {
         help_heading = "State and report"
     )]
     pub report_scope: Scope,
+    /// Keep evidence of each rewritten object, before and after, in files that are chained by their digests: below this folder or
+    /// s3://bucket/prefix. Each object is looked at then.
+    #[arg(
+        long,
+        env = "RESEAL_EVIDENCE",
+        value_name = "DIR|S3-URL",
+        help_heading = "State and report"
+    )]
+    pub evidence: Option<Location>,
     /// What may be sent in a second.
     #[command(flatten)]
     pub budgets: BudgetArgs,
@@ -443,7 +456,7 @@ mod tests {
             let found = command.find_subcommand(name).expect("the command");
             found.get_arguments().collect::<Vec<_>>()
         };
-        for argument in ["run", "verify"]
+        for argument in ["run", "verify", "undo"]
             .into_iter()
             .flat_map(of)
             .filter(|argument| argument.get_id() != "help")

@@ -95,11 +95,12 @@ impl RewriteArgs {
             part_bytes,
             delete_superseded: self.delete_superseded,
             verify,
+            evidence: false,
         })
     }
 }
 
-fn losses(names: &[String]) -> Result<Losses, Error> {
+pub(super) fn losses(names: &[String]) -> Result<Losses, Error> {
     if names.iter().any(|name| name == NONE) {
         if names.len() > 1 {
             return Err(Error::usage("--allow-loss none goes alone"));

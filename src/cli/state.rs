@@ -66,6 +66,9 @@ pub struct ReportArgs {
         value_name = "SCOPE"
     )]
     pub report_scope: Scope,
+    /// Write the evidence too that a job with --evidence has kept so far: below this folder or s3://bucket/prefix.
+    #[arg(long, env = "RESEAL_EVIDENCE", value_name = "DIR|S3-URL")]
+    pub evidence: Option<Location>,
     /// The store, for a state, a manifest or a report in S3.
     #[command(flatten)]
     pub store: StoreArgs,

@@ -22,8 +22,7 @@ use crate::verification::Wish;
 /// `reseal verify`.
 #[derive(Debug, Args)]
 #[command(
-    group = ArgGroup::new("scrutiny").args(["manifest", "bucket"]).required(true),
-    group = ArgGroup::new("asked").args(["to", "retire_key"]).required(true).multiple(true),
+    group = ArgGroup::new("scrutiny").args(["manifest", "bucket", "evidence"]).required(true),
 )]
 pub struct VerifyArgs {
     /// Look at the rows of this manifest: whatever `reseal run` takes, as a path or s3://bucket/key; - is standard input.
@@ -35,6 +34,17 @@ pub struct VerifyArgs {
     /// Look at what this bucket lists.
     #[arg(long, env = "RESEAL_BUCKET", value_name = "BUCKET")]
     pub bucket: Option<String>,
+    /// Check the chain of the evidence that a run has kept, a folder or s3://bucket/prefix; with --to or --retire-key, look at its objects too.
+    #[arg(long, env = "RESEAL_EVIDENCE", value_name = "DIR|S3-URL")]
+    pub evidence: Option<Location>,
+    /// SHA-256 that evidence.json must have, as the run's summary told it; with --evidence.
+    #[arg(
+        long,
+        env = "RESEAL_EVIDENCE_SHA256",
+        value_name = "HEX",
+        requires = "evidence"
+    )]
+    pub evidence_sha256: Option<String>,
     /// Only keys that begin so; with --bucket.
     #[arg(
         long,
@@ -244,15 +254,23 @@ impl VerifyArgs {
         if self.report == Location::Stdin {
             return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
         }
+        if target.is_none() && self.retire_key.is_empty() && self.evidence.is_none() {
+            return Err(Error::usage("nothing is asked of the objects")
+                .hint("give --to, what they shall be under, or --retire-key, what they shall not be under"));
+        }
         let reading = self.reading.with(FilterArgs::default())?;
-        let scrutiny = match (self.manifest, self.bucket) {
-            (Some(manifest), _) => Scrutiny::Manifest(manifest, Box::new(reading)),
-            (None, _) if !reading.is_default() => {
+        let scrutiny = match (self.manifest, self.evidence, self.bucket) {
+            (Some(manifest), ..) => Scrutiny::Manifest(manifest, Box::new(reading)),
+            _ if !reading.is_default() => {
                 return Err(Error::usage(
                     "--manifest-columns, --manifest-encoding and --manifest-rows go with --manifest",
                 ));
             }
-            (None, bucket) => Scrutiny::Bucket {
+            (None, Some(at), _) => Scrutiny::Evidence {
+                at,
+                sha256: self.evidence_sha256,
+            },
+            (None, None, bucket) => Scrutiny::Bucket {
                 name: bucket.unwrap_or_default(),
                 prefix: self.prefix.unwrap_or_default(),
                 all_versions: self.versions_listed == VersionsListed::All,

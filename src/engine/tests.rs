@@ -96,6 +96,7 @@ impl Seen {
         drop(sender);
         let (notes, noted) = Notes::channel(settings.tasks);
         let job = Job {
+            rewritten: &Vec::new,
             emit: &|event| self.on(&event),
             resolved_key: &|| None,
             drain: &|| self.drained.set(true),

@@ -7,6 +7,7 @@
 mod bucket;
 mod completion;
 mod ending;
+pub mod evidence;
 mod feed;
 mod home;
 mod live;
@@ -18,11 +19,13 @@ mod preflight;
 mod pulse;
 mod push;
 mod report;
+mod reporting;
 mod shards;
 mod source;
 mod spec;
 pub mod survey;
 mod trust;
+pub mod undo;
 pub mod verify;
 
 use std::cell::RefCell;
@@ -35,6 +38,7 @@ use tokio::sync::{oneshot, watch};
 
 use completion::{Completion, Written};
 use ending::{came_back_wrong, judge, too_many_failed};
+use evidence::{Keeping, Kept};
 pub use home::Home;
 use live::{Live, Standing};
 use open::Opened;
@@ -66,7 +70,7 @@ use crate::shard::Shard;
 use crate::shutdown::{self, Shutdown};
 use crate::stall::Stall;
 use crate::summary::{Collector, ManifestCounts, Summary};
-use crate::task::{Canary, Context, Learnt, Notes};
+use crate::task::{Canary, Context, Learnt, Notes, Right, Witness};
 
 /// A run that got as far as to have a summary.
 #[derive(Debug)]
@@ -208,7 +212,7 @@ impl Run<'_> {
             _ => config.report_scope,
         };
         let (mut exit, mut error) = judge(end, listeners.borrow().collector.tally().failed_total());
-        let mut report = None;
+        let (mut report, mut evidence) = (None, None);
         let mut unfinished = Vec::new();
         // Of a job that failed, whoever looks after all of its shards asks for the report.
         let reports = match exit {
@@ -219,7 +223,10 @@ impl Run<'_> {
         if reports {
             let work = run.report(&home, &state, &job, scope, shutdown);
             match pulse.during(work).await {
-                Ok(ReportEnd::Written(written)) => report = Some(written),
+                Ok(ReportEnd::Written(written, kept)) => {
+                    report = Some(written);
+                    evidence = kept;
+                }
                 Ok(ReportEnd::Left(to)) => unfinished = to,
                 // What made the job fail is the news then, and this comes with it.
                 Err(unwritten) if error.is_some() => {
@@ -243,6 +250,8 @@ impl Run<'_> {
         let summary = Summary {
             manifest: counts_of(&job),
             needs_restore,
+            evidence: evidence.as_ref().map(|kept| kept.index.clone()),
+            evidence_sha256: evidence.map(|kept| kept.sha256),
             shard: is_cut.then_some(config.shard.index),
             shards: is_cut.then_some(config.shard.count),
             unfinished_shards: unfinished,
@@ -491,10 +500,11 @@ impl Run<'_> {
             settings: &self.config.rewriting,
             source_keys: &source_keys,
             limiter: self.limiter,
-            leader: Some(journal.leader()),
+            right: Right::ToLead(journal.leader()),
             emit: self.emit,
             target: RefCell::new(target),
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+            witness: Witness::default(),
             learnt: Learnt::after(before.checkpoints.values().flatten()),
             draining: watch::Sender::new(false),
             notes,
@@ -581,6 +591,14 @@ impl Run<'_> {
             scope,
             to: self.config.report.as_ref(),
         };
+        let keeping = |to| Keeping {
+            s3: self.s3,
+            stall: self.stall,
+            home,
+            shard: job,
+            folder: state.folder(),
+            to,
+        };
         let write = async {
             let count = job.shard().count;
             if count > 1 {
@@ -589,7 +607,12 @@ impl Run<'_> {
                     return Ok(ReportEnd::Left(unfinished));
                 }
             }
-            completion.write().await.map(ReportEnd::Written)
+            let written = completion.write().await?;
+            let kept = match &self.config.evidence {
+                Some(to) => Some(keeping(to).write().await?),
+                None => None,
+            };
+            Ok(ReportEnd::Written(written, kept))
         };
         tokio::select! {
             reported = write => reported,
@@ -626,8 +649,8 @@ fn counts_of(job: &ShardFile) -> ManifestCounts {
 
 /// What became of the report.
 enum ReportEnd {
-    /// It is there.
-    Written(Written),
+    /// It is there, and with it the evidence.
+    Written(Written, Option<Kept>),
     /// It is left to these shards.
     Left(Vec<u32>),
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::completion::Completion;
+use super::evidence::{Keeping, Kept};
 use super::home::Home;
 use super::source::{self, unbegun};
 use super::spec::{JobFile, ShardFile};
@@ -24,6 +25,8 @@ pub struct ReportConfig {
     pub state: Location,
     /// Where the report goes; `None` is the state.
     pub report: Option<Location>,
+    /// Where the evidence goes that the job has kept; `None` writes none.
+    pub evidence: Option<Location>,
     /// Which rows it has.
     pub scope: Scope,
     /// The store.
@@ -45,6 +48,9 @@ pub struct Reported {
     pub report: String,
     /// Path or URL of the manifest of rows that wait for a restore, where there are any.
     pub needs_restore: Option<String>,
+    /// The evidence, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Kept>,
 }
 
 /// Writes the report of everything that is settled in all shards of a job, also while they are at work.
@@ -78,6 +84,20 @@ pub async fn report(config: ReportConfig) -> Result<Reported, Error> {
         to: config.report.as_ref(),
     };
     let written = completion.write().await?;
+    let evidence = match &config.evidence {
+        Some(to) => {
+            let keeping = Keeping {
+                s3: &s3,
+                stall: completion.stall,
+                home: &home,
+                shard: &shard,
+                folder: folder.path(),
+                to,
+            };
+            Some(keeping.write().await?)
+        }
+        None => None,
+    };
     Ok(Reported {
         job_id: job.job_id,
         total: job.manifest.rows,
@@ -85,6 +105,7 @@ pub async fn report(config: ReportConfig) -> Result<Reported, Error> {
         remaining: written.unsettled,
         report: written.manifest,
         needs_restore: written.needs_restore,
+        evidence,
     })
 }
 
@@ -149,6 +170,14 @@ impl fmt::Display for Reported {
                 f,
                 "\nneeds restore {}",
                 human::sanitize(manifest, usize::MAX)
+            )?;
+        }
+        if let Some(evidence) = &self.evidence {
+            let index = human::sanitize(&evidence.index, usize::MAX);
+            write!(
+                f,
+                "\nevidence      {index}\n  sha256      {}",
+                evidence.sha256
             )?;
         }
         Ok(())

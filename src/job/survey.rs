@@ -16,7 +16,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::home::{LEFT_AFTER, remove_left, scratch_in};
 use super::pulse::Pulse;
@@ -34,7 +34,6 @@ use crate::http::Address;
 use crate::journal::Replay;
 use crate::limiter::{Budgets, Limiter};
 use crate::manifest::{Prepared, Reading};
-use crate::object::ManifestEntry;
 use crate::outcome::Tally;
 use crate::profile::StoreProfile;
 use crate::progress::Progress;
@@ -42,11 +41,13 @@ use crate::s3::{Connection, S3};
 use crate::shard::Shard;
 use crate::shutdown::{self, Shutdown, Urgency};
 use crate::stall::Stall;
-use crate::task::{self, Canary, Context, Learnt, Notes, Unsettled};
+use crate::task::{self, Canary, Context, Learnt, Notes, Right, Unsettled, Witness};
 use crate::throttle::Throttle;
 
 /// Rows between the lowest one that is not folded yet and the next that is begun, at most: so much is kept while one row hangs.
 const WINDOW_ROWS_MAX: u64 = 16_384;
+/// Bytes of the digest that make the id of a report without a job.
+pub const ID_BYTES: usize = 16;
 
 /// Within which bounds a survey is made, and of which store.
 #[derive(Debug)]
@@ -234,6 +235,34 @@ impl Survey {
     ) -> Context<'a> {
         // Nobody listens: who looks leaves no notes.
         let (notes, _) = Notes::channel(1);
+        self.context_with(known, target, emit, Right::ToLook, notes)
+    }
+
+    /// The same for tasks that change objects without a job: nobody keeps what they note.
+    pub fn writing_context<'a>(
+        &'a self,
+        known: Known<'a>,
+        target: Target,
+        emit: &'a dyn Fn(Event<'_>),
+    ) -> Context<'a> {
+        let (notes, mut noted) = Notes::channel(self.tasks);
+        tokio::spawn(async move {
+            while let Some(note) = noted.recv().await {
+                // A task that is gone needs no answer.
+                let _ = note.durable.send(());
+            }
+        });
+        self.context_with(known, target, emit, Right::Alone, notes)
+    }
+
+    fn context_with<'a>(
+        &'a self,
+        known: Known<'a>,
+        target: Target,
+        emit: &'a dyn Fn(Event<'_>),
+        right: Right,
+        notes: Notes,
+    ) -> Context<'a> {
         Context {
             s3: &self.s3,
             profile: known.profile,
@@ -241,10 +270,11 @@ impl Survey {
             bucket: known.facts,
             source_keys: known.keys,
             limiter: &self.limiter,
-            leader: None,
+            right,
             emit,
             target: RefCell::new(target),
             rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+            witness: Witness::default(),
             learnt: Learnt::default(),
             draining: watch::Sender::new(false),
             notes,
@@ -270,14 +300,14 @@ impl Survey {
     ///
     /// # Errors
     /// Asked to stop; what every object would meet; a manifest that can't be read on; what `fold` says.
-    pub async fn each<T>(
+    pub async fn each<R, T>(
         &self,
         ctx: &Context<'_>,
         total: u64,
-        mut rows: Rows,
+        mut rows: mpsc::Receiver<Result<Vec<R>, Error>>,
         shutdown: &mut Shutdown,
-        look: impl AsyncFn(&ManifestEntry) -> Result<T, Unsettled>,
-        fold: impl FnMut(&ManifestEntry, T) -> Result<(), Error>,
+        look: impl AsyncFn(&R) -> Result<T, Unsettled>,
+        fold: impl FnMut(&R, T) -> Result<(), Error>,
     ) -> Result<(), Error> {
         self.on(&Event::Started {
             total,
@@ -325,13 +355,18 @@ impl Survey {
                     }
                     end = stops(interrupted());
                 }
-                () = shutdown::given_up(&mut stop) => return Err(end.unwrap_or_else(interrupted)),
+                () = shutdown::given_up(&mut stop) => {
+                    folding.give_up()?;
+                    return Err(end.unwrap_or_else(interrupted));
+                }
                 Some((turn, entry, looked)) = tasks.next() => {
                     self.on(&Event::TaskEnded);
                     let folded = match looked {
-                        Ok(looked) => folding.end(turn, entry, looked),
-                        Err(Unsettled::Drained) => Ok(()),
-                        Err(Unsettled::Fault(error)) => Err(error.into()),
+                        Ok(looked) => folding.end(turn, Some((entry, looked))),
+                        Err(Unsettled::Drained) => folding.end(turn, None),
+                        Err(Unsettled::Fault(error)) => {
+                            folding.end(turn, None).and(Err(error.into()))
+                        }
                     };
                     if let Err(error) = folded && end.is_none() {
                         end = stops(error);
@@ -354,16 +389,16 @@ impl Listing {
 }
 
 /// Puts rows that have ended in any order into the order in which they were begun.
-struct Folding<T, F> {
+struct Folding<R, T, F> {
     fold: F,
     /// The turn of the next row to begin, and of the next to be folded.
     begun: u64,
     folded: u64,
-    /// Rows that have ended before one that was begun earlier.
-    early: BTreeMap<u64, (ManifestEntry, T)>,
+    /// Rows that have ended before one that was begun earlier; nothing is known of those that were drained.
+    early: BTreeMap<u64, Option<(R, T)>>,
 }
 
-impl<T, F: FnMut(&ManifestEntry, T) -> Result<(), Error>> Folding<T, F> {
+impl<R, T, F: FnMut(&R, T) -> Result<(), Error>> Folding<R, T, F> {
     fn new(fold: F) -> Self {
         Self {
             fold,
@@ -382,10 +417,21 @@ impl<T, F: FnMut(&ManifestEntry, T) -> Result<(), Error>> Folding<T, F> {
         self.begun - 1
     }
 
-    fn end(&mut self, turn: u64, entry: ManifestEntry, looked: T) -> Result<(), Error> {
-        self.early.insert(turn, (entry, looked));
-        while let Some((entry, looked)) = self.early.remove(&self.folded) {
+    /// Takes a row that has ended; `None` is one that was drained.
+    fn end(&mut self, turn: u64, row: Option<(R, T)>) -> Result<(), Error> {
+        self.early.insert(turn, row);
+        while let Some(row) = self.early.remove(&self.folded) {
             self.folded += 1;
+            if let Some((entry, looked)) = row {
+                (self.fold)(&entry, looked)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds what has ended, though rows before it have not and will not.
+    fn give_up(mut self) -> Result<(), Error> {
+        for (entry, looked) in std::mem::take(&mut self.early).into_values().flatten() {
             (self.fold)(&entry, looked)?;
         }
         Ok(())
@@ -410,7 +456,7 @@ pub fn interrupted() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::Known as RowKnown;
+    use crate::object::{Known as RowKnown, ManifestEntry};
 
     fn entry(row: u64) -> ManifestEntry {
         ManifestEntry {
@@ -432,14 +478,18 @@ mod tests {
         for _ in 0..4 {
             folding.begin();
         }
+        // The second one was drained, and holds nobody up.
         for turn in [2, 0, 3, 1] {
-            folding.end(turn, entry(turn), turn).expect("folded");
+            let row = (turn != 1).then(|| (entry(turn), turn));
+            folding.end(turn, row).expect("folded");
         }
         assert!(folding.early.is_empty());
         while folding.has_room() {
             folding.begin();
         }
         assert_eq!(folding.begun - folding.folded, WINDOW_ROWS_MAX);
-        assert_eq!(seen, [0, 1, 2, 3]);
+        folding.end(9, Some((entry(9), 9))).expect("it waits");
+        folding.give_up().expect("folded");
+        assert_eq!(seen, [0, 2, 3, 9]);
     }
 }

@@ -1,50 +1,42 @@
 //! `reseal verify`: whether the target holds for every row of a manifest, or every version that a bucket lists, and whether keys may
 //! be retired.
 
-use std::path::PathBuf;
+mod pages;
+
+use std::sync::Arc;
 
 use rand::RngExt as _;
 use sha2::{Digest as _, Sha256};
-use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::home::scratch_in;
+use super::evidence;
+use super::reporting::{Begin, Reporting};
 use super::source::patiently;
 use super::survey::{self, Known, Survey, SurveyConfig};
 use crate::bucket::{BucketFacts, Versioning};
+use crate::chain::Line;
 use crate::config::Location;
 use crate::encryption::{CustomerKey, Target};
 use crate::engine::Rows;
 use crate::error::Error;
-use crate::event::{Event, Operation};
-use crate::exit::Exit;
+use crate::event::Event;
 use crate::limiter::Kind;
 use crate::manifest::Reading;
-use crate::object::{
-    Compared, Known as RowKnown, ListedObject, ManifestEntry, NULL_VERSION, ObjectHead,
-};
+use crate::object::{Compared, Known as RowKnown, ManifestEntry, NULL_VERSION, ObjectHead};
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 use crate::profile::StoreProfile;
 use crate::progress::Progress;
-use crate::report::{Destination, Report, ReportError, ReportWriter, Scope, Told};
-use crate::s3::{ListPage, S3};
-use crate::s3_error::S3Error;
+use crate::report::{Scope, Told};
 use crate::shutdown::{self, Shutdown};
-use crate::stall::Stall;
 use crate::task::{self, Context, Looked, Unsettled};
 use crate::verification::{
-    CHECKSUM_MISMATCH, Collector, Coverage, Held, SUPERSEDED, Seen, Uploads, Verification, Wish,
+    CHANGED_SINCE, CHECKSUM_MISMATCH, CheckedChain, Collector, Coverage, Held, SUPERSEDED, Seen,
+    Uploads, Verification, Wish,
 };
 
 /// Where the report goes that nobody wanted elsewhere.
 pub const REPORT_DEFAULT: &str = ".reseal/verify";
-/// Rows of a page of a listing. Source: S3 API Reference, ListObjectVersions: up to 1,000.
-const PAGE_ROWS: u16 = 1_000;
-/// Pages that wait for the looks.
-const PAGES_MAX: usize = 16;
-/// Bytes of the digest that make a report's id.
-const ID_BYTES: usize = 16;
 
 /// What is verified.
 #[derive(Clone, Debug)]
@@ -59,6 +51,13 @@ pub enum Scrutiny {
         prefix: String,
         /// Whether noncurrent versions are looked at too.
         all_versions: bool,
+    },
+    /// What a job has kept evidence of: its chain, and the objects where something is asked of them.
+    Evidence {
+        /// Where it is.
+        at: Location,
+        /// SHA-256 that its `evidence.json` must have, in hexadecimal.
+        sha256: Option<String>,
     },
 }
 
@@ -117,6 +116,8 @@ struct Opened {
     coverage: Coverage,
     /// What was fetched of a manifest: it must be there as long as its rows are read.
     _listing: Option<survey::Listing>,
+    /// The evidence whose chain was checked.
+    evidence: Option<CheckedChain>,
 }
 
 /// What came of one row.
@@ -136,12 +137,20 @@ impl Verifying<'_> {
         let begun = Instant::now();
         let emit = |event: Event<'_>| survey.on(&event);
         let mut opened = self.open(shutdown).await?;
+        if opened.evidence.is_some() && self.asks_nothing() {
+            let collector = Collector::new(config.wish.clone(), false);
+            let mut verified = collector.verification(opened.coverage, None, None);
+            verified.evidence = opened.evidence;
+            verified.elapsed_seconds = begun.elapsed().as_secs_f64();
+            return Ok(verified);
+        }
         let facts = match opened.bucket.as_str() {
             // A report without failed rows has no bucket.
             "" => BucketFacts::unknown(""),
             name => survey.bucket(name, shutdown).await?,
         };
         opened.coverage = covered(opened.coverage, &facts);
+        let checked = opened.evidence.take();
         if let Scrutiny::Bucket {
             name,
             prefix,
@@ -150,7 +159,7 @@ impl Verifying<'_> {
         {
             // Where there never were versions, none is named: not every store knows their ids there.
             let all = *all_versions && facts.versioning != Some(Versioning::Never);
-            opened.rows = list(survey, name.clone(), prefix.clone(), all);
+            opened.rows = pages::list(survey, name.clone(), prefix.clone(), all);
         }
         let mut wish = config.wish.clone();
         if let Some(target) = &mut wish.target {
@@ -169,7 +178,13 @@ impl Verifying<'_> {
         };
         let target = wish.target.clone().unwrap_or(Target::SseS3);
         let ctx = survey.context(known, target, &emit);
-        let mut report = self.report(&opened)?;
+        let mut report = Reporting::begin(&Begin {
+            to: &config.report,
+            id: &report_id(&opened.identity, &config.wish),
+            bucket: &opened.bucket,
+            with_versions: opened.with_versions,
+            scope: config.report_scope,
+        })?;
         let mut collector = Collector::new(wish.clone(), config.read > 0.0);
         let look = async |entry: &ManifestEntry| self.row(&ctx, &wish, entry).await;
         let fold = |entry: &ManifestEntry, row: Row| {
@@ -179,7 +194,7 @@ impl Verifying<'_> {
                 key: &entry.key,
                 outcome: &outcome,
             });
-            tell(&mut report.writer, entry, &row.held).map_err(unwritable)
+            tell(&mut report, entry, &row.held)
         };
         survey
             .each(&ctx, opened.total, opened.rows, shutdown, look, fold)
@@ -191,7 +206,8 @@ impl Verifying<'_> {
         let default_key = facts.default_encryption.as_ref();
         let default_key = default_key.map(|default| default.kms_key.as_deref());
         let mut verified = collector.verification(opened.coverage, uploads, default_key);
-        verified.report = Some(self.publish(report).await?);
+        verified.evidence = checked;
+        verified.report = Some(report.publish(&survey.s3, &survey.stall).await?);
         verified.requests = survey
             .requests()
             .into_iter()
@@ -233,7 +249,11 @@ impl Verifying<'_> {
                         notes,
                     },
                     _listing: Some(listing),
+                    evidence: None,
                 })
+            }
+            Scrutiny::Evidence { at, sha256 } => {
+                self.open_evidence(at, sha256.as_deref(), shutdown).await
             }
             Scrutiny::Bucket {
                 name,
@@ -261,9 +281,62 @@ impl Verifying<'_> {
                         notes: Vec::new(),
                     },
                     _listing: None,
+                    evidence: None,
                 })
             }
         }
+    }
+
+    /// Whether the objects need not be looked at.
+    fn asks_nothing(&self) -> bool {
+        self.config.wish.target.is_none() && self.config.wish.retired.is_empty()
+    }
+
+    /// Checks the chain of evidence; its rows are what the job has rewritten.
+    async fn open_evidence(
+        &self,
+        at: &Location,
+        sha256: Option<&str>,
+        shutdown: &mut Shutdown,
+    ) -> Result<Opened, Error> {
+        let (s3, stall) = (&self.survey.s3, &self.survey.stall);
+        let opened = evidence::Opened::checked(self.survey, at, sha256, shutdown).await?;
+        let kept = opened.kept.clone();
+        let index = &opened.index;
+        let checked = CheckedChain {
+            index: kept.index.clone(),
+            sha256: kept.sha256.clone(),
+            job_id: index.job_id.clone(),
+            rewrites: index.rewrites,
+            succeeded: index.succeeded,
+        };
+        let bucket = index.bucket.clone();
+        let (total, rows) = match self.asks_nothing() {
+            true => (0, mpsc::channel(1).1),
+            false => {
+                let total = index.rewrites;
+                let opened = Arc::new(opened);
+                let lines = evidence::lines(opened, s3.clone(), stall.clone(), entry_of_line);
+                (total, lines)
+            }
+        };
+        Ok(Opened {
+            bucket: bucket.clone(),
+            rows,
+            total,
+            with_versions: true,
+            identity: kept.sha256,
+            coverage: Coverage {
+                source: "evidence",
+                bucket,
+                of: kept.index,
+                versions: "as-listed",
+                gaps: vec!["evidence has what the job rewrote and nothing else".to_owned()],
+                notes: Vec::new(),
+            },
+            _listing: None,
+            evidence: Some(checked),
+        })
     }
 
     /// Looks at what a row means, and perhaps reads it.
@@ -320,6 +393,7 @@ impl Verifying<'_> {
             Looked::Found { head, is_current } => {
                 let is_current = is_current.then_some(true).or(entry.known.is_latest);
                 let held = wish.hold(&head.encryption);
+                let held = held.and_then(|told| self.unchanged(entry, &head, told));
                 row.seen.push((*head, is_current));
                 let is_spoilt = matches!(row.held, Held::Fails(_));
                 match held {
@@ -337,6 +411,24 @@ impl Verifying<'_> {
             }
         }
         Ok(row)
+    }
+
+    /// Holds an object against the ETag that a rewrite has left it with, where evidence tells it.
+    fn unchanged(
+        &self,
+        entry: &ManifestEntry,
+        head: &ObjectHead,
+        told: String,
+    ) -> Result<String, Failure> {
+        let left = entry.known.etag.as_deref();
+        match (&self.config.scrutiny, left) {
+            (Scrutiny::Evidence { .. }, Some(left)) if left != head.etag => Err(Failure {
+                code: CHANGED_SINCE.to_owned(),
+                http_status: 200,
+                message: format!("its ETag is {}, and the rewrite has left {left}", head.etag),
+            }),
+            _ => Ok(told),
+        }
     }
 
     /// Looks at a version, and reads it where it is one of those that are read.
@@ -372,7 +464,7 @@ impl Verifying<'_> {
         entry: &ManifestEntry,
         row: &mut Row,
     ) -> Result<(), Unsettled> {
-        if matches!(self.config.scrutiny, Scrutiny::Bucket { .. }) || wish.target.is_none() {
+        if !matches!(self.config.scrutiny, Scrutiny::Manifest(..)) || wish.target.is_none() {
             return Ok(());
         }
         let Looked::Found { head, .. } = task::look_at_row(ctx, entry, None).await? else {
@@ -407,7 +499,7 @@ impl Verifying<'_> {
         let survey = self.survey;
         let prefix = match &self.config.scrutiny {
             Scrutiny::Bucket { prefix, .. } => prefix.as_str(),
-            Scrutiny::Manifest(..) => "",
+            Scrutiny::Manifest(..) | Scrutiny::Evidence { .. } => "",
         };
         let mut uploads = Uploads {
             in_progress: Some(0),
@@ -440,81 +532,6 @@ impl Verifying<'_> {
             }
         }
     }
-
-    fn report(&self, opened: &Opened) -> Result<Reporting, Error> {
-        let config = self.config;
-        let (folder, destination, scratch) = match &config.report {
-            Location::Path(path) => (path.clone(), Destination::Directory, None),
-            Location::S3 { bucket, key } => {
-                let prefix = match key.trim_end_matches('/') {
-                    "" => String::new(),
-                    prefix => format!("{prefix}/"),
-                };
-                let scratch = scratch_in(&std::env::temp_dir())?;
-                let destination = Destination::S3 {
-                    bucket: bucket.clone(),
-                    prefix,
-                };
-                (scratch.path().to_owned(), destination, Some(scratch))
-            }
-            Location::Stdin => {
-                return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
-            }
-        };
-        let id = report_id(&opened.identity, &config.wish);
-        let writer = ReportWriter::create(
-            &folder,
-            &id,
-            &opened.bucket,
-            opened.with_versions,
-            config.report_scope,
-            destination.clone(),
-            &format!("verify-{}", std::process::id()),
-        );
-        Ok(Reporting {
-            writer: writer.map_err(unwritable)?,
-            destination,
-            _scratch: scratch,
-        })
-    }
-
-    /// Puts the report in its place; tells where.
-    async fn publish(&self, reporting: Reporting) -> Result<String, Error> {
-        let created = OffsetDateTime::now_utc();
-        let created = created.replace_nanosecond(0).unwrap_or(created);
-        let Report {
-            manifest_path,
-            files,
-            ..
-        } = reporting.writer.finish(created).map_err(unwritable)?;
-        let Destination::S3 { bucket, prefix } = &reporting.destination else {
-            return Ok(manifest_path.display().to_string());
-        };
-        let mut last = String::new();
-        for file in &files {
-            let key = format!("{prefix}{}", file.name);
-            let upload = || self.survey.s3.upload(bucket, &key, &file.path);
-            patiently(&self.survey.stall, upload)
-                .await
-                .map_err(|error| {
-                    Error::new(
-                        Exit::Internal,
-                        format!("cannot upload the report to s3://{bucket}/{key}: {error}"),
-                    )
-                    .hint("nothing was changed; the same command begins anew")
-                })?;
-            last = format!("s3://{bucket}/{key}");
-        }
-        Ok(last)
-    }
-}
-
-/// A report that is being written.
-struct Reporting {
-    writer: ReportWriter,
-    destination: Destination,
-    /// Where it lies until it is uploaded.
-    _scratch: Option<tempfile::TempDir>,
 }
 
 /// The same verification has the same report.
@@ -532,12 +549,11 @@ fn report_id(identity: &str, wish: &Wish) -> String {
         wish.retired
     ));
     let hash = digest.finalize();
-    let hex = hash.iter().take(ID_BYTES).map(|byte| format!("{byte:02x}"));
+    let hex = hash
+        .iter()
+        .take(survey::ID_BYTES)
+        .map(|byte| format!("{byte:02x}"));
     hex.collect()
-}
-
-fn unwritable(error: ReportError) -> Error {
-    Error::new(Exit::Internal, error.to_string())
 }
 
 /// What the bucket's facts say of the coverage.
@@ -619,105 +635,25 @@ fn outcome_of(held: &Held) -> TaskOutcome {
     }
 }
 
-fn tell(writer: &mut ReportWriter, entry: &ManifestEntry, held: &Held) -> Result<(), ReportError> {
+fn tell(report: &mut Reporting, entry: &ManifestEntry, held: &Held) -> Result<(), Error> {
     let told = match held {
         Held::Holds(message) => Told::Succeeded(message),
         Held::Nothing(message) => Told::Succeeded(message),
         Held::Fails(failure) => Told::Failed(failure),
     };
-    writer.tell(&entry.key, entry.version_id.as_deref(), told)
+    report.tell(&entry.key, entry.version_id.as_deref(), told)
 }
 
-/// What the bucket lists, a few pages ahead of the looks: one page after the other.
-fn list(survey: &Survey, bucket: String, prefix: String, all_versions: bool) -> Rows {
-    let (sender, rows) = mpsc::channel(PAGES_MAX);
-    let (s3, stall) = (survey.s3.clone(), survey.stall.clone());
-    tokio::spawn(async move {
-        let listing = Pages {
-            s3: &s3,
-            stall: &stall,
-            bucket: &bucket,
-            prefix: &prefix,
-            all_versions,
-        };
-        if let Err(error) = listing.send_all(&sender).await {
-            // Nobody may be there any more; then nobody needs to know.
-            let _ = sender.send(Err(error.into())).await;
-        }
-    });
-    rows
-}
-
-struct Pages<'a> {
-    s3: &'a S3,
-    stall: &'a Stall,
-    bucket: &'a str,
-    prefix: &'a str,
-    all_versions: bool,
-}
-
-impl Pages<'_> {
-    async fn send_all(
-        &self,
-        sender: &mpsc::Sender<Result<Vec<ManifestEntry>, Error>>,
-    ) -> Result<(), S3Error> {
-        let mut row = 0;
-        let mut last = ListPage::default();
-        loop {
-            let page = patiently(self.stall, || self.page(&last)).await?;
-            let leads_on = page.token != last.token || page.next != last.next;
-            if page.has_more && (!leads_on || (page.token.is_none() && page.next.is_none())) {
-                return Err(S3Error::no_answer(
-                    Operation::ListObjectVersions,
-                    "a page of the listing that does not lead to the next".to_owned(),
-                ));
-            }
-            let entries = page.rows.iter().map(|listed| {
-                row += 1;
-                entry_of(row - 1, listed)
-            });
-            let entries: Vec<_> = entries.collect();
-            if sender.send(Ok(entries)).await.is_err() || !page.has_more {
-                return Ok(());
-            }
-            last = page;
-        }
-    }
-
-    async fn page(&self, last: &ListPage) -> Result<ListPage, S3Error> {
-        let (bucket, prefix) = (self.bucket, self.prefix);
-        if !self.all_versions {
-            let token = last.token.as_deref();
-            return self
-                .s3
-                .list_objects(bucket, prefix, "", token, PAGE_ROWS)
-                .await;
-        }
-        let (key, version) = last.next.as_ref().map_or(("", None), |(key, version)| {
-            (key.as_str(), version.as_deref())
-        });
-        self.s3
-            .list_versions(bucket, prefix, key, version, PAGE_ROWS)
-            .await
-    }
-}
-
-fn entry_of(row: u64, listed: &ListedObject) -> ManifestEntry {
+/// What a rewrite has left.
+fn entry_of_line(row: u64, line: Line) -> ManifestEntry {
+    let after = line.rewritten.after;
     ManifestEntry {
         row,
-        key: listed.key.clone(),
-        version_id: listed.version_id.clone(),
+        key: line.rewritten.key,
+        version_id: after.version_id,
         known: RowKnown {
-            is_latest: Some(listed.is_latest),
-            is_delete_marker: listed.is_delete_marker,
+            etag: after.etag,
             ..RowKnown::default()
         },
-    }
-}
-
-impl VerifyConfig {
-    /// Where reports go that nobody wanted elsewhere.
-    pub fn report_default() -> Location {
-        Location::Path(PathBuf::from(REPORT_DEFAULT))
     }
 }

@@ -91,7 +91,7 @@ mod store;
 pub(crate) mod tests;
 mod writer;
 
-pub use outcomes::Outcomes;
+pub use outcomes::{Outcomes, Rewrites};
 pub use record::{ARN_BYTES_MAX, CODE_BYTES_MAX, MESSAGE_BYTES_MAX, Record};
 pub use replay::Replay;
 pub use rows::{Cursor, RowSet};

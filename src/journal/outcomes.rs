@@ -1,4 +1,4 @@
-//! Outcomes in the order of the manifest, for the report.
+//! Outcomes in the order of the manifest, for the report; rewrites in their own, for the evidence.
 
 use std::collections::VecDeque;
 
@@ -8,6 +8,7 @@ use super::replay::next_record;
 use super::storage::Storage;
 use super::store::Mark;
 use super::{StateError, WINDOW_ROWS_MAX};
+use crate::evidence::Rewritten;
 use crate::outcome::{Method, SkipReason, TaskOutcome};
 
 /// The outcomes of a job by ascending row, read from its journal as a stream.
@@ -134,6 +135,54 @@ impl Outcomes {
             _ => Err(self
                 .frames
                 .damaged(offset, "a record has changed since it was read")),
+        }
+    }
+}
+
+/// What a job has rewritten, in the order in which it became known, read from its journal as a stream.
+pub struct Rewrites {
+    frames: Frames,
+    payload: Vec<u8>,
+    payload_at: u64,
+    position: Position,
+}
+
+impl Rewrites {
+    /// As [`Outcomes::read`].
+    pub(super) fn read(storage: Box<dyn Storage>, job_id: &str) -> Result<Self, StateError> {
+        let frames = Frames::open(storage)?;
+        frames.check_job(job_id)?;
+        Ok(Self {
+            frames,
+            payload: Vec::new(),
+            payload_at: 0,
+            position: Position::default(),
+        })
+    }
+
+    /// The next one, with its row.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] where the journal is.
+    pub fn read_next(&mut self) -> Result<Option<(u64, Rewritten)>, StateError> {
+        loop {
+            let mut records = Records::new(&self.payload, self.position);
+            let Some(next) = next_record(&mut records, self.payload_at) else {
+                let Some(frame) = self.frames.next()? else {
+                    return Ok(None);
+                };
+                self.payload.clear();
+                self.payload.extend_from_slice(frame.payload);
+                self.payload_at = frame.payload_at;
+                self.position = Position::default();
+                continue;
+            };
+            self.position = records.reached();
+            let (_, record) =
+                next.map_err(|malformed| malformed.in_journal(self.frames.storage().place()))?;
+            if let Record::Rewritten { row, rewritten } = record {
+                return Ok(Some((row, *rewritten)));
+            }
         }
     }
 }

@@ -15,16 +15,28 @@
 //! 0x50         upload created            row difference · upload id · ETag
 //! 0x51         restack begun             row difference · number of versions · version ids
 //! 0x52         superseding               row difference · version id
+//! 0x60         rewritten                 row difference · key · method, 1 more than above or 0 · how it is known · time · request id ·
+//!                                        state after · whether there is a state before · state before
+//! ```
+//!
+//! A state is: mode (0 where it is not known) · bucket key · key · ETag · version id · size, 1 more or 0 · checksum's algorithm · its value.
+//! What may be missing is a text's length and 1, then the text; 0 for none, and for one that is longer than its bound: a part of it
+//! would name something else.
+//!
+//! ```text
 //! ```
 //!
 //! Tags and the numbers of methods and reasons are on disks: they are never given a second meaning. There is no tag 0, so a
 //! run of zeros is no record.
+
+mod evidence;
 
 use crate::checkpoint::{
     Checkpoint, ETAG_BYTES_MAX, UPLOAD_ID_BYTES_MAX, VERSION_ID_BYTES_MAX, VERSIONS_BYTES_MAX,
     VERSIONS_MAX,
 };
 use crate::event::Limit;
+use crate::evidence::Rewritten;
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 
 /// The longest error code that is kept, in bytes; what is beyond it is cut off. S3's longest is half of this.
@@ -77,6 +89,13 @@ pub enum Record {
         /// The limit; none where requests hardly wait.
         limit: Option<Limit>,
     },
+    /// Evidence of a rewrite, before the outcome of its row.
+    Rewritten {
+        /// The row.
+        row: u64,
+        /// What was seen.
+        rewritten: Box<Rewritten>,
+    },
     /// A row that has no outcome yet leaves word of what it is about to do. One that is not
     /// [within its bounds](Checkpoint::is_within_bounds) is not recorded.
     Checkpoint {
@@ -104,6 +123,7 @@ const FAILED: u8 = 0x40;
 const UPLOAD: u8 = 0x50;
 const RESTACK: u8 = 0x51;
 const SUPERSEDING: u8 = 0x52;
+const REWRITTEN: u8 = 0x60;
 
 /// The method's number on disk, below 16.
 fn method_number(method: Method) -> u8 {
@@ -182,6 +202,11 @@ pub(super) fn encode(record: &Record, row_before: &mut u64, payload: &mut Vec<u8
                     put_text(&failure.message, MESSAGE_BYTES_MAX, payload);
                 }
             }
+        }
+        Record::Rewritten { row, rewritten } => {
+            payload.push(REWRITTEN);
+            put_row(*row, row_before, payload);
+            evidence::encode(rewritten, payload);
         }
         Record::Checkpoint { row, checkpoint } => {
             if checkpoint.is_within_bounds() {
@@ -315,6 +340,10 @@ impl<'a> Records<'a> {
             KEY_RESOLVED => Ok(Record::KeyResolved {
                 arn: self.text(ARN_BYTES_MAX)?,
             }),
+            REWRITTEN => Ok(Record::Rewritten {
+                row: self.row()?,
+                rewritten: Box::new(evidence::decode(self)?),
+            }),
             UPLOAD | RESTACK | SUPERSEDING => {
                 let row = self.row()?;
                 let checkpoint = self.checkpoint(tag)?;
@@ -402,6 +431,10 @@ impl<'a> Records<'a> {
 
     fn text(&mut self, bytes_max: usize) -> Result<String, Malformed> {
         let len = self.varint()?;
+        self.text_of(len, bytes_max)
+    }
+
+    fn text_of(&mut self, len: u64, bytes_max: usize) -> Result<String, Malformed> {
         let len = usize::try_from(len)
             .ok()
             .filter(|&len| len <= bytes_max)

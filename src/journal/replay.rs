@@ -58,6 +58,8 @@ impl Replay {
                     self.limited_by = None;
                 }
             }
+            // What was rewritten is asked of the journal itself.
+            Record::Rewritten { .. } => {}
             Record::LimitedBy { limit } => self.limited_by = *limit,
             Record::KeyResolved { arn } => self.resolved_key = Some(arn.clone()),
             Record::Settled { row, outcome } => {

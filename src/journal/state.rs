@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::dir::DirStore;
-use super::outcomes::Outcomes;
+use super::outcomes::{Outcomes, Rewrites};
 use super::record::{Position, Record, Records};
 use super::replay::{Replay, next_record};
 use super::storage::FileStorage;
@@ -178,6 +178,25 @@ impl StateRoot {
             .map_err(|error| StateError::io("open", path.display(), error))?;
         let counted = snapshot.map_or(Mark::default(), |(mark, _)| mark);
         Outcomes::read(Box::new(storage), job_id, counted).map(Some)
+    }
+
+    /// What a shard has rewritten, for evidence; `None` where it has no journal. What has to be fetched goes to `scratch`.
+    ///
+    /// # Errors
+    /// As [`outcomes`](Self::outcomes).
+    pub async fn rewrites(
+        &self,
+        shard: Shard,
+        job_id: &str,
+        scratch: &Path,
+    ) -> Result<Option<Rewrites>, StateError> {
+        let (store, folder) = (self.store.as_ref(), folder(shard));
+        let Some(path) = store.file(&folder, scratch).await? else {
+            return Ok(None);
+        };
+        let storage = FileStorage::open_read_only(&path)
+            .map_err(|error| StateError::io("open", path.display(), error))?;
+        Rewrites::read(Box::new(storage), job_id).map(Some)
     }
 
     /// What the runners of a job have [agreed](Self::agree) on; `None` where nobody has said it yet.

@@ -181,6 +181,8 @@ fn any_record() -> impl Strategy<Value = Record> {
         1 => any::<u64>().prop_map(|runner| Record::Epoch { runner }),
         1 => prop::option::of(prop::sample::select(Limit::ALL.to_vec()))
             .prop_map(|limit| Record::LimitedBy { limit }),
+        2 => (0_u64..40, crate::evidence::any::rewritten())
+            .prop_map(|(row, rewritten)| Record::Rewritten { row, rewritten: Box::new(rewritten) }),
         1 => "arn:aws:kms:[a-z0-9:/-]{1,20}".prop_map(|arn| Record::KeyResolved { arn }),
     ]
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::error::BuildError;
+use aws_sdk_s3::operation::RequestId as _;
 use aws_sdk_s3::operation::copy_object::CopyObjectInput;
 use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::primitives::DateTime;
@@ -112,6 +113,8 @@ pub struct Written {
     pub version_id: Option<String>,
     /// The checksums.
     pub checksums: Checksums,
+    /// S3's id of the request.
+    pub request_id: Option<String>,
 }
 
 /// How long copying so many bytes may take.
@@ -198,6 +201,7 @@ impl S3 {
             etag: result.e_tag().map(str::to_owned),
             version_id: version_of(answer.version_id()),
             checksums: checksums_in!(result, result.checksum_type()),
+            request_id: answer.request_id().map(str::to_owned),
         })
     }
 }

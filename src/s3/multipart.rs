@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_s3::operation::RequestId as _;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, EncodingType};
 
 use super::copy::copy_limit;
@@ -221,6 +222,7 @@ impl S3 {
             etag: Some(etag.to_owned()).filter(|etag| !etag.trim_matches('"').is_empty()),
             version_id: version_of(answer.version_id()),
             checksums: checksums_in!(&answer, answer.checksum_type()),
+            request_id: answer.request_id().map(str::to_owned),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aws_sdk_s3::operation::RequestId as _;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::StorageClass;
 
@@ -63,6 +64,7 @@ impl S3 {
             etag: Some(etag.to_owned()),
             version_id: version_of(answer.version_id()),
             checksums: checksums_in!(&answer, answer.checksum_type()),
+            request_id: answer.request_id().map(str::to_owned),
         })
     }
     /// ListMultipartUploads: keys and ids of unfinished uploads below a prefix, the first 1,000. An upload whose creation was not

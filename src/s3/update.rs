@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_s3::operation::RequestId as _;
 use aws_sdk_s3::types::{ObjectEncryption, SsekmsEncryption};
 
 use super::request::of_object;
@@ -18,13 +19,13 @@ impl S3 {
     /// object: only for stores that have shown that they know it.
     ///
     /// # Errors
-    /// What the store answered. There is nothing in the answer of one that did it.
+    /// What the store answered. There is nothing in the answer of one that did it but the request's id.
     pub async fn update_encryption(
         &self,
         object: ObjectRef<'_>,
         key_arn: &str,
         bucket_key: bool,
-    ) -> Result<(), S3Error> {
+    ) -> Result<Option<String>, S3Error> {
         let operation = Operation::UpdateObjectEncryption.name();
         let kms = SsekmsEncryption::builder()
             .kms_key_arn(key_arn)
@@ -35,6 +36,6 @@ impl S3 {
             .object_encryption(ObjectEncryption::Ssekms(kms));
         answer(UPDATE_TIMEOUT, operation, request.send())
             .await
-            .map(|_| ())
+            .map(|answer| answer.request_id().map(str::to_owned))
     }
 }

@@ -22,7 +22,7 @@ use crate::outcome::{Tally, TaskOutcome};
 use crate::shutdown::{Reason, Urgency};
 use crate::stall::Stall;
 use crate::summary::Collector;
-use crate::task::{Canary, Context, Learnt, Notes};
+use crate::task::{Canary, Context, Learnt, Notes, Right, Witness};
 
 /// How long a runner that is asked to stop may go on with what is in flight.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
@@ -118,11 +118,12 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
         settings: &scenario.settings,
         source_keys: &scenario.source_keys,
         limiter: &limiter,
-        leader: Some(journal.leader()),
+        right: Right::ToLead(journal.leader()),
         stall: Stall::new(scenario.max_stall),
         emit: &emit,
         target: RefCell::new(scenario.asked_target(before.resolved_key.clone())),
         rng: RefCell::new(chance(scenario.seed, 100 + u64::from(runner))),
+        witness: Witness::default(),
         learnt: Learnt::after(before.checkpoints.values().flatten()),
         draining: watch::Sender::new(false),
         notes,

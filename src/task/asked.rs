@@ -1,9 +1,8 @@
 //! What a request takes of the budgets, and the right to send it.
 
-use super::{Stop, Task, Unsettled};
+use super::{Right, Stop, Task, Unsettled};
 use crate::encryption::{Encryption, Mode, Target};
 use crate::event::Operation;
-use crate::journal::Leader;
 use crate::limiter::{Kind, Need, Permit, Units};
 use crate::plan;
 
@@ -133,14 +132,22 @@ impl Task<'_, '_> {
 
     /// Whether a change may be sent just now. Whoever only looks never may.
     pub(super) fn is_leader(&self) -> bool {
-        self.ctx.leader.as_ref().is_some_and(Leader::is_proven)
+        match &self.ctx.right {
+            Right::ToLook => false,
+            Right::ToLead(leader) => leader.is_proven(),
+            Right::Alone => true,
+        }
     }
 
     /// Makes sure that this runner is still the one: whoever has been stopped for a while may have been replaced.
     async fn leads(&self) -> Result<(), Stop> {
-        let Some(leader) = &self.ctx.leader else {
-            debug_assert!(false, "a survey asks for the right to change something");
-            return Err(Stop::Unsettled(Unsettled::Drained));
+        let leader = match &self.ctx.right {
+            Right::ToLook => {
+                debug_assert!(false, "a survey asks for the right to change something");
+                return Err(Stop::Unsettled(Unsettled::Drained));
+            }
+            Right::ToLead(leader) => leader,
+            Right::Alone => return Ok(()),
         };
         let confirmed = self.unless_drained(leader.confirm()).await?;
         // Why it does not, the journal tells the engine.

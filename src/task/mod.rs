@@ -16,6 +16,7 @@ use crate::checkpoint::Checkpoint;
 use crate::closure::Evidence;
 use crate::encryption::{CustomerKey, Target};
 use crate::event::{Event, Operation};
+use crate::evidence::{State, Told};
 use crate::journal::Leader;
 use crate::limiter::Limiter;
 use crate::object::{ManifestEntry, ObjectHead};
@@ -37,8 +38,10 @@ use multipart::{InParts, Uploads};
 pub use notes::{NoNote, Note, Notes};
 pub use readback::{ReadObject, read_row};
 pub use row::{Ended, Start};
+pub use undo::{Undone, undo};
 use verify::Proof;
 pub use verify::Verify;
+pub use witness::Witness;
 
 mod asked;
 mod canary;
@@ -56,8 +59,10 @@ mod restack;
 mod rewrite;
 mod row;
 mod supersede;
+mod undo;
 mod verify;
 mod waiting;
+mod witness;
 
 /// Between two questions whether refusals without a code are the job's fault: they cost a request each.
 const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(5);
@@ -82,6 +87,8 @@ pub struct Settings {
     pub delete_superseded: bool,
     /// How much of each rewrite is checked.
     pub verify: Verify,
+    /// Whether evidence of each rewrite is kept: then every object is looked at before.
+    pub evidence: bool,
 }
 
 /// What all tasks of a job share.
@@ -98,8 +105,8 @@ pub struct Context<'a> {
     pub source_keys: &'a [CustomerKey],
     /// The budgets.
     pub limiter: &'a Limiter,
-    /// Whether this runner is still the one that holds the state. `None` is a survey: it holds none, and may not change anything.
-    pub leader: Option<Leader>,
+    /// Whether anything may be changed.
+    pub right: Right,
     /// Who is told.
     pub emit: &'a dyn Fn(Event<'_>),
     /// The target; its KMS alias gets resolved on the way.
@@ -116,6 +123,18 @@ pub struct Context<'a> {
     pub canary: Canary,
     /// Whether anything goes on at all.
     pub stall: Stall,
+    /// Where rewrites are noted of which evidence is kept.
+    pub witness: Witness,
+}
+
+/// Whether requests may be sent that change something.
+pub enum Right {
+    /// None: a survey only looks.
+    ToLook,
+    /// As long as this runner is still the one that holds the state.
+    ToLead(Leader),
+    /// All: there is no state that another could take over, and each change is conditional.
+    Alone,
 }
 
 /// What the tasks of a job learn from each other.
@@ -220,6 +239,8 @@ struct Task<'c, 'a> {
     counted: Cell<Requests>,
     /// What was there before the last attempt, as far as it is to be proven.
     before: Option<Evidence>,
+    /// What was looked at before the last attempt, where evidence is kept.
+    attempted: Option<State>,
     /// What an earlier run has left word of, oldest first.
     checkpoints: &'c [Checkpoint],
     /// Uploads of the row that may be on the store still.
@@ -243,6 +264,7 @@ fn written_as(head: &ObjectHead) -> Written {
         etag: Some(head.etag.clone()),
         version_id: head.version_id.clone(),
         checksums: head.checksums.clone(),
+        request_id: None,
     }
 }
 
@@ -326,6 +348,7 @@ impl<'c, 'a> Task<'c, 'a> {
             counted: Cell::default(),
             dated: false,
             before: None,
+            attempted: None,
             checkpoints: start.checkpoints,
             uploads: Uploads::of(start.checkpoints),
             attempts: Attempts::default(),
@@ -385,7 +408,11 @@ impl<'c, 'a> Task<'c, 'a> {
             RowPlan::Skip(reason) => Err(Stop::Skip(reason)),
             RowPlan::Restack => Ok(Beginning::Restack),
             RowPlan::Look if self.is_restacked() => Ok(Beginning::Restacked),
-            RowPlan::Unseen(head) if !self.proof.looks() && !self.deletes_superseded() => {
+            RowPlan::Unseen(head)
+                if !self.proof.looks()
+                    && !self.deletes_superseded()
+                    && !self.ctx.settings.evidence =>
+            {
                 Ok(Beginning::Known(Box::new(Look {
                     head: *head,
                     key: None,
@@ -440,11 +467,17 @@ impl<'c, 'a> Task<'c, 'a> {
                         Err(stop) => return Err(stop),
                     }
                 }
+                let attempted = self.attempted.take();
+                self.bear_witness(Told::Look, attempted, &written_as(&look.head));
                 self.delete_superseded(&target, None).await?;
                 return Ok(Some(self.succeeded(look)));
             }
             Plan::Skip(reason @ SkipReason::Filtered) => return Err(Stop::Skip(reason)),
             Plan::Skip(reason) => {
+                if reason == SkipReason::DoneBeforeInterruption && self.ctx.settings.evidence {
+                    let before = Box::pin(self.below(look)).await?;
+                    self.bear_witness(Told::Interruption, before, &written_as(&look.head));
+                }
                 self.delete_superseded(&target, None).await?;
                 return Err(Stop::Skip(reason));
             }
@@ -490,6 +523,7 @@ impl<'c, 'a> Task<'c, 'a> {
             known => known?,
         };
         self.before = before;
+        self.attempts_at(&look.head);
         if plan != Plan::UpdateEncryption {
             self.note_superseding(look).await?;
         }
@@ -514,6 +548,8 @@ impl<'c, 'a> Task<'c, 'a> {
         let Some(written) = written else {
             return Ok(None);
         };
+        let attempted = self.attempted.take();
+        self.bear_witness(Told::Answer, attempted, &written);
         if let Some(before) = self.before.take()
             && !Box::pin(self.verify(&before, &target, &written)).await?
         {

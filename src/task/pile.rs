@@ -8,10 +8,11 @@
 use super::asked::Asked;
 use super::restack::Layer;
 use super::rewrite::target_key;
-use super::{Look, Stop, Task};
+use super::{Look, Stop, Task, written_as};
 use crate::bucket::Versioning;
 use crate::encryption::{Encryption, Target};
 use crate::event::Operation;
+use crate::evidence::{State, Told};
 use crate::limiter::Answered;
 use crate::object::NULL_VERSION;
 use crate::outcome::{Failure, Method};
@@ -237,6 +238,14 @@ impl<'a> Task<'_, 'a> {
             return Err(self.lost(pile, "somebody else wrote meanwhile"));
         }
         if pile.copies.len() > before {
+            if self.ctx.settings.evidence
+                && let Some(Some(old)) = pile.old.get(before)
+                && let Some(old) = &old.look
+            {
+                let copy = self.look_at(Some(&pile.copies[before])).await?;
+                let old = Some(State::of(&old.head));
+                self.bear_witness(Told::Look, old, &written_as(&copy.head));
+            }
             pile.ways.pop();
             pile.bytes += bytes;
             self.attempts = Attempts::default();
@@ -273,6 +282,7 @@ impl<'a> Task<'_, 'a> {
                     // The store does not name what it has made: the listing does.
                     return Ok(Ok(None));
                 }
+                self.bear_witness(Told::Answer, Some(State::of(&look.head)), &written);
                 pile.bytes += look.head.size;
                 Top {
                     version_id: written.version_id.unwrap_or(NULL_VERSION.to_owned()),

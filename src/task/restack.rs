@@ -414,7 +414,7 @@ impl<'a> Task<'_, 'a> {
         Ok(ways)
     }
 
-    async fn way(&self, look: &Look<'a>, target: &Target) -> Result<Way, Stop> {
+    pub(super) async fn way(&self, look: &Look<'a>, target: &Target) -> Result<Way, Stop> {
         match plan::plan_copy(&look.head, self.ctx.circumstances(target)) {
             Plan::CopyInPlace { resend } => Ok(Way::Copy {
                 carry: self.gather(look, target, resend, false).await?,

@@ -34,7 +34,7 @@ impl<'a> Task<'_, 'a> {
         // The current one is named where the row names it; any other one always.
         let is_named = self.entry.version_id.is_some() || !look.is_current;
         let version_id = look.head.version_id.as_deref().filter(|_| is_named);
-        loop {
+        let request_id = loop {
             let object = self.object(version_id);
             let request = ctx
                 .s3
@@ -42,7 +42,7 @@ impl<'a> Task<'_, 'a> {
             let asked = Asked::from(Operation::UpdateObjectEncryption);
             let asked = asked.with_keys(&look.head.encryption, target);
             let error = match self.send(asked, request).await? {
-                Ok(()) => break,
+                Ok(request_id) => break request_id,
                 Err(error) => error,
             };
             let falls_back = ctx.settings.rules.method == MethodChoice::Auto;
@@ -57,7 +57,7 @@ impl<'a> Task<'_, 'a> {
                 Next::Again => {}
                 Next::Look => return Ok(None),
             }
-        }
+        };
         let head = match self.head(version_id, None).await? {
             Ok(head) => head,
             Err(error) => return Err(Stop::Row(error.to_failure())),
@@ -77,6 +77,7 @@ impl<'a> Task<'_, 'a> {
             etag: Some(head.etag),
             version_id: head.version_id,
             checksums: head.checksums,
+            request_id,
         }))
     }
 

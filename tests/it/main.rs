@@ -10,6 +10,7 @@ mod crash;
 mod damage;
 mod dashboards;
 mod drain;
+mod evidence;
 mod exit_codes;
 mod faithless;
 mod faults;

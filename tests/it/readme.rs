@@ -36,7 +36,7 @@ fn every_flag_has_a_row_with_its_variable() {
     let table = section(&readme, "Flags");
     let mut cli = Cli::command();
     cli.build();
-    for name in ["run", "plan", "status", "report", "demo"] {
+    for name in ["run", "plan", "verify", "undo", "status", "report", "demo"] {
         let command = cli.find_subcommand(name).expect("a command");
         let head = format!("| **`reseal {name}`**");
         let (_, rows) = table.split_once(&head).expect("its rows");

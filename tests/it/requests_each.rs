@@ -95,6 +95,15 @@ async fn one_where_the_inventory_says_enough_and_two_with_a_look() {
     assert_eq!(since("inventory", &looked), counts([(COPY, 1)]));
     assert_eq!(kept, objects::kept(&store.client, "inventory", None).await);
 
+    // Evidence has what was seen.
+    objects::put_plain(&store.client, "seen", b"1").await;
+    let job = store.job(&["seen"]).args("--evidence evidence");
+    write_inventory(&store, &job, "seen", "SSE-S3").await;
+    let looked = requests(&store, "seen");
+    let manifest = job.path("manifest.json");
+    to(job).arg("--manifest", manifest).run().expect(0);
+    assert_eq!(since("seen", &looked), counts([(HEAD, 1), (COPY, 1)]));
+
     let before = requests(&store, "listed");
     to(store.job(&["listed"])).run().expect(0);
     assert_eq!(since("listed", &before), counts([(HEAD, 1), (COPY, 1)]));

@@ -297,6 +297,61 @@ pub(super) const CALLS: &[Call] = &[
             (Objects, "s3:GetObjectVersionTagging"),
         ],
     ),
+    // What a bucket lists, and the uploads that are in progress there.
+    (
+        "verify-bucket",
+        "ListObjectVersions",
+        &[(Bucket, "s3:ListBucketVersions")],
+    ),
+    (
+        "verify-bucket",
+        "ListMultipartUploads",
+        &[(Bucket, "s3:ListBucketMultipartUploads")],
+    ),
+    // Evidence, written and read again. What an interruption has left is found among a key's versions.
+    ("evidence", "GetObject", &[(Report, "s3:GetObject")]),
+    ("evidence", "PutObject", &[(Report, "s3:PutObject")]),
+    (
+        "evidence",
+        "CreateMultipartUpload",
+        &[(Report, "s3:PutObject")],
+    ),
+    ("evidence", "UploadPart", &[(Report, "s3:PutObject")]),
+    (
+        "evidence",
+        "CompleteMultipartUpload",
+        &[(Report, "s3:PutObject")],
+    ),
+    (
+        "evidence",
+        "AbortMultipartUpload",
+        &[(Report, "s3:AbortMultipartUpload")],
+    ),
+    (
+        "evidence",
+        "ListObjectVersions",
+        &[(Bucket, "s3:ListBucketVersions")],
+    ),
+    // A superseded version onto its key, under the key that it is under.
+    (
+        "undo",
+        "HeadObject",
+        &[(Objects, "s3:GetObject"), (Objects, "s3:GetObjectVersion")],
+    ),
+    (
+        "undo",
+        "CopyObject",
+        &[
+            (Objects, "s3:GetObjectVersion"),
+            (Objects, "s3:GetObjectVersionTagging"),
+            (Objects, "s3:GetObjectAnnotation"),
+            (Objects, "s3:PutObject"),
+            (Objects, "s3:PutObjectTagging"),
+            (Objects, "s3:PutObjectAnnotation"),
+            (OldKeys, "kms:Decrypt"),
+            (OldKeys, "kms:GenerateDataKey"),
+        ],
+    ),
     // Scratch objects, as they are tried on AWS: the update in place.
     (
         "probe",

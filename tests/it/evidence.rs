@@ -1,0 +1,496 @@
+//! Evidence: one line for each rewrite, whatever was killed on the way; a chain that shows each change; and the way back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use flate2::read::GzDecoder;
+use nix::sys::signal::Signal;
+use rand::RngExt as _;
+use serde_json::Value;
+
+use crate::support::chance::{self, seed};
+use crate::support::faults::{Fault, Proxy, Weather};
+use crate::support::moto::Moto;
+use crate::support::objects::{self, SseC, Under};
+use crate::support::versioned::Versioned;
+use crate::support::{BUCKET, Job, Run, finish, read_report, send, url_decode};
+
+const KEY: SseC = SseC(*b"a customer's key of 32 bytes ...");
+
+/// One line of evidence, by its columns.
+type Line = BTreeMap<String, String>;
+
+fn command(job: &Job, endpoint: &str, args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reseal"));
+    command
+        .args(args.split_whitespace())
+        .args(["--endpoint-url", endpoint, "--path-style"])
+        .args(["--progress", "none", "--output", "json"]);
+    job.prepare(&mut command);
+    command
+}
+
+fn reseal(job: &Job, endpoint: &str, args: &str) -> Run {
+    Run::of(command(job, endpoint, args).output().expect("it starts"))
+}
+
+/// The folder of the one job's evidence.
+fn folder(job: &Job) -> PathBuf {
+    let jobs = fs::read_dir(job.path("evidence")).expect("evidence");
+    let jobs: Vec<_> = jobs.map(|job| job.expect("an entry").path()).collect();
+    assert_eq!(jobs.len(), 1);
+    jobs[0].clone()
+}
+
+fn index(job: &Job) -> Value {
+    let json = fs::read(folder(job).join("evidence.json")).expect("an index");
+    serde_json::from_slice(&json).expect("JSON")
+}
+
+fn key_of(line: &Line) -> String {
+    url_decode(&line["Key"].replace('+', " "))
+}
+
+/// Every line, read without reseal.
+fn lines(job: &Job) -> Vec<Line> {
+    let mut all = Vec::new();
+    for chain in index(job)["chains"].as_array().expect("chains") {
+        for part in chain["parts"].as_array().expect("parts") {
+            let path = folder(job).join(part["name"].as_str().expect("a name"));
+            let mut csv = String::new();
+            let file = fs::File::open(&path).expect("a part");
+            GzDecoder::new(file).read_to_string(&mut csv).expect("gzip");
+            let reader = csv::ReaderBuilder::new()
+                .has_headers(false)
+                .flexible(true)
+                .from_reader(csv.as_bytes());
+            let mut records = reader.into_records().map(|record| record.expect("CSV"));
+            records.next().expect("a head");
+            let columns = records.next().expect("columns");
+            all.extend(records.map(|record| {
+                let names = columns.iter().map(str::to_owned);
+                names
+                    .zip(record.iter().map(str::to_owned))
+                    .collect::<Line>()
+            }));
+        }
+    }
+    all
+}
+
+/// Each line says what the store shows: the version that was superseded is what it was, the new one what it became.
+async fn assert_true(setup: &Versioned, lines: &[Line]) {
+    for line in lines {
+        let key = key_of(line);
+        for state in ["Before", "After"] {
+            let of = |name: &str| line[&format!("{state}{name}")].clone();
+            if state == "Before" && line["BeforeKnown"] == "false" {
+                continue;
+            }
+            let head = setup.store.client.head_object().bucket(BUCKET).key(&key);
+            let head = head
+                .version_id(of("VersionId"))
+                .send()
+                .await
+                .expect("a version");
+            assert_eq!(head.e_tag.as_deref(), Some(&*of("ETag")), "{line:?}");
+            assert_eq!(
+                head.ssekms_key_id.as_deref().unwrap_or_default(),
+                of("Key"),
+                "{line:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_rewrite_has_its_line_whatever_was_killed() {
+    let (objects, kills) = (300, 5);
+    let setup = Versioned::with_objects(objects).await;
+    let job = setup.job().args("--rate 250 --evidence evidence");
+    let mut rng = chance::rng(seed());
+    for _ in 0..kills {
+        let before = setup.copied();
+        let mut child = job.command().spawn().expect("it starts");
+        setup.wait_for_copies((before + rng.random_range(0..objects / kills)).min(objects - 1));
+        std::thread::sleep(Duration::from_millis(rng.random_range(0..30)));
+        child.kill().expect("killed");
+        child.wait().expect("dead");
+    }
+    let run = job.run().expect(0);
+    setup.assert_complete(&job).await;
+    let lines = lines(&job);
+    // Who was rewritten twice over would have more than two versions: there is a line for each, of what was answered or found.
+    let keys: BTreeSet<_> = lines.iter().map(key_of).collect();
+    assert_eq!(keys.len(), objects, "a rewrite without evidence");
+    let answered = lines.iter().filter(|line| line["ToldBy"] == "answer");
+    let answered: BTreeSet<_> = answered.map(key_of).collect();
+    assert!(answered.len() as u64 >= run.count("succeeded"));
+    // What an interruption has taken along is found again: it lies right below.
+    for line in &lines {
+        assert_eq!(line["BeforeKnown"], "true", "{line:?}");
+        assert_eq!(
+            line["RequestId"].is_empty(),
+            line["ToldBy"] != "answer",
+            "{line:?}"
+        );
+    }
+    assert_true(&setup, &lines).await;
+    // Written again, it is the same to the byte.
+    let told = index(&job);
+    let url = setup.store.s3.endpoint_url();
+    fs::remove_dir_all(job.path("evidence")).expect("removed");
+    let written = reseal(
+        &job,
+        &url,
+        "report --state state --report again --evidence evidence",
+    );
+    // `report` has no progress.
+    assert_eq!(written.status.code(), Some(2), "{}", written.stderr);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reseal"));
+    command.args([
+        "report",
+        "--state",
+        "state",
+        "--report",
+        "again",
+        "--evidence",
+        "evidence",
+    ]);
+    job.prepare(&mut command);
+    Run::of(command.output().expect("it starts")).expect(0);
+    assert_eq!(index(&job), told);
+    // And so is the way back.
+    job.write("customer.key", KEY.base64());
+    let told = undo(&job, &url, "").expect(0).summary();
+    assert_eq!(told["failed"], 0, "{told}");
+    let head = objects::head(&setup.store.client, "object/0", None).await;
+    assert!(Under::SseS3.is_shown_by(&head));
+}
+
+#[tokio::test]
+async fn the_chain_is_checked_without_the_state_and_each_change_shows() {
+    let setup = Versioned::with_objects(8).await;
+    let job = setup.job().args("--evidence evidence --shards 2");
+    let shard = |index: &str| {
+        let mut command = job.command();
+        command.args(["--shard", index]);
+        Run::of(command.output().expect("it starts")).expect(0)
+    };
+    assert_eq!(shard("0").summary()["evidence"], Value::Null);
+    let told = shard("1").summary();
+    let url = setup.store.s3.endpoint_url();
+    assert_eq!(index(&job)["chains"].as_array().map(Vec::len), Some(2));
+    fs::remove_dir_all(job.state()).expect("the state is gone");
+    let at = told["evidence"].as_str().expect("a path").to_owned();
+    let sha256 = told["evidence_sha256"].as_str().expect("a digest");
+    let check = |args: &str| reseal(&job, &url, &format!("verify --evidence {at} {args}"));
+    let checked = check(&format!("--evidence-sha256 {sha256}"))
+        .expect(0)
+        .summary();
+    assert_eq!(checked["evidence"]["rewrites"], 8, "{checked}");
+    assert_eq!(checked["rows"], 0);
+    check(&format!("--evidence-sha256 {}", "0".repeat(64))).expect(5);
+    // Its objects, looked at.
+    let target = format!("--to sse-kms --kms-key-id {} --report verified", setup.arn);
+    assert_eq!(check(&target).expect(0).summary()["held"], 8);
+    objects::put_plain(&setup.store.client, "object/1", b"later").await;
+    let line = &lines(&job)[0];
+    let key = key_of(line);
+    let delete = setup.store.client.delete_object().bucket(BUCKET).key(key);
+    delete
+        .version_id(&line["AfterVersionId"])
+        .send()
+        .await
+        .expect("deleted");
+    assert_eq!(check(&target).expect(3).summary()["failed"], 1);
+
+    let part = folder(&job).join("shard-00000/part-000000.csv.gz");
+    let mut bytes = fs::read(&part).expect("a part");
+    let last = bytes.len() - 20;
+    bytes[last] ^= 1;
+    fs::write(&part, bytes).expect("written");
+    check("")
+        .expect(5)
+        .says(&["shard-00000/part-000000.csv.gz", "SHA-256", "hint: "]);
+    fs::remove_file(&part).expect("removed");
+    check("")
+        .expect(5)
+        .says(&["shard-00000/part-000000.csv.gz"]);
+    reseal(&job, &url, "verify --evidence nowhere").expect(2);
+}
+
+/// A bucket whose objects were of all modes, rewritten with evidence. What each was, by its key.
+async fn rewritten() -> (
+    Versioned,
+    Job,
+    BTreeMap<&'static str, (Under, objects::Kept)>,
+) {
+    let setup = Versioned::with_objects(0).await;
+    let client = &setup.store.client;
+    let old = setup.store.add_kms_key(None);
+    let mut before = BTreeMap::new();
+    for (key, under) in [
+        ("a b+c", Under::SseS3),
+        ("k", Under::Kms(old.clone())),
+        ("d", Under::Dsse(old)),
+        ("customer", Under::Customer(KEY)),
+        ("changed", Under::SseS3),
+        ("gone", Under::SseS3),
+    ] {
+        objects::put(client, key, key.as_bytes(), &under).await;
+        let kept = objects::kept(client, key, under.customer_key()).await;
+        before.insert(key, (under, kept));
+    }
+    let keys: Vec<_> = before.keys().copied().collect();
+    let job = setup.store.job(&keys);
+    job.write("customer.key", KEY.base64());
+    let job = job
+        .args("--evidence evidence --source-sse-c-key-file customer.key --to sse-kms --kms-key-id")
+        .args(&setup.arn);
+    assert_eq!(job.run().expect(0).count("succeeded"), 6);
+    (setup, job, before)
+}
+
+const UNDO: &str =
+    "undo --evidence evidence/EVIDENCE --source-sse-c-key-file customer.key --report undone";
+
+fn undo(job: &Job, url: &str, args: &str) -> Run {
+    let _ = fs::remove_dir_all(job.path("undone"));
+    let name = folder(job);
+    let name = name
+        .file_name()
+        .and_then(|name| name.to_str())
+        .expect("UTF-8");
+    reseal(
+        job,
+        url,
+        &format!("{} {args}", UNDO.replace("EVIDENCE", name)),
+    )
+}
+
+fn codes(job: &Job) -> BTreeMap<String, String> {
+    let rows = read_report(&job.path("undone"));
+    rows.into_iter()
+        .map(|row| (url_decode(&row.key.replace('+', " ")), row.code))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_was_superseded_is_written_back_and_nothing_else() {
+    let (setup, job, before) = rewritten().await;
+    let (client, url) = (&setup.store.client, setup.store.s3.endpoint_url());
+    assert_true(
+        &setup,
+        &lines(&job)
+            .into_iter()
+            .filter(|line| line["Key"] != "customer")
+            .collect::<Vec<_>>(),
+    )
+    .await;
+    assert!(
+        !fs::read_dir(folder(&job)).is_ok_and(|mut all| all.any(|path| {
+            let path = path.expect("an entry").path();
+            path.is_file()
+                && fs::read_to_string(path)
+                    .expect("text")
+                    .contains(&KEY.base64())
+        }))
+    );
+    // Somebody has written one since, and a version that was superseded is gone.
+    objects::put_plain(client, "changed", b"later").await;
+    let line = lines(&job)
+        .into_iter()
+        .find(|line| line["Key"] == "gone")
+        .expect("its line");
+    let delete = client.delete_object().bucket(BUCKET).key("gone");
+    delete
+        .version_id(&line["BeforeVersionId"])
+        .send()
+        .await
+        .expect("deleted");
+
+    let writes = setup.store.writes();
+    let told = undo(&job, &url, "--dry-run").expect(3).summary();
+    assert_eq!(
+        (&told["written_back"], &told["failed"]),
+        (&4.into(), &2.into()),
+        "{told}"
+    );
+    assert_eq!(setup.store.writes(), writes, "a dry run has written");
+
+    let told = undo(&job, &url, "--verify read").expect(3).summary();
+    assert_eq!(
+        (&told["written_back"], &told["failed"]),
+        (&4.into(), &2.into()),
+        "{told}"
+    );
+    let codes_of = codes(&job);
+    assert_eq!(codes_of["changed"], "ChangedSinceRewrite");
+    assert_eq!(codes_of["gone"], "SupersededVersionGone");
+    for (key, (under, kept)) in &before {
+        let head =
+            objects::head(client, key, under.customer_key().filter(|_| *key != "gone")).await;
+        match *key {
+            "changed" => assert_eq!(
+                objects::read(client, key, None).await.as_deref(),
+                Ok(&b"later"[..])
+            ),
+            "gone" => assert!(Under::Kms(setup.arn.clone()).is_shown_by(&head)),
+            _ => {
+                assert!(under.is_shown_by(&head), "{key}: {head:?}");
+                assert_eq!(
+                    &objects::kept(client, key, under.customer_key()).await,
+                    kept,
+                    "{key}"
+                );
+            }
+        }
+    }
+    // Again, it has nothing to do.
+    let writes = setup.store.writes();
+    let told = undo(&job, &url, "").expect(3).summary();
+    assert_eq!(
+        (&told["already"], &told["written_back"]),
+        (&4.into(), &0.into()),
+        "{told}"
+    );
+    assert_eq!(setup.store.writes(), writes);
+}
+
+#[tokio::test]
+async fn killed_or_stopped_or_unanswered_it_writes_back_once() {
+    let setup = Versioned::with_objects(120).await;
+    let url = setup.store.s3.endpoint_url();
+    let job = setup.job().args("--evidence evidence");
+    job.run().expect(0);
+    let name = folder(&job);
+    let args = format!(
+        "undo --evidence {} --report undone --rate 100",
+        name.display()
+    );
+    let copies = || -> u64 { setup.store.copies().values().sum() };
+    let wait_for = |count: u64| {
+        while copies() < count {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let seen = copies();
+    let mut child = command(&job, &url, &args).spawn().expect("it starts");
+    wait_for(seen + 10);
+    child.kill().expect("killed");
+    child.wait().expect("dead");
+    // What was on the wire comes in still: a copy of a few bytes takes much less.
+    let mut quiet = (copies(), Instant::now());
+    while quiet.1.elapsed() < Duration::from_millis(300) {
+        std::thread::sleep(Duration::from_millis(20));
+        if copies() > quiet.0 {
+            quiet = (copies(), Instant::now());
+        }
+    }
+    let seen = copies();
+    let child = command(&job, &url, &args).spawn().expect("it starts");
+    wait_for(seen + 10);
+    send(&child, Signal::SIGTERM);
+    let run = finish(child).expect(75);
+    assert!(
+        run.summary()["written_back"].as_u64() > Some(0),
+        "{}",
+        run.stdout
+    );
+    // The answer gets lost: a look tells that it has happened.
+    let weather = Weather::Rule(|line, _| line.starts_with("PUT ").then_some(Fault::CutAfter));
+    let proxy = Proxy::start(setup.store.s3.addr(), weather);
+    let fast = format!("undo --evidence {} --report undone", name.display());
+    let told = reseal(&job, &proxy.url(), &fast).expect(0).summary();
+    assert_eq!(told["failed"], 0, "{told}");
+    let versions = setup.versions().await;
+    let wrong: Vec<_> = versions.iter().filter(|(_, count)| **count != 3).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn where_there_is_no_way_back_it_says_why() {
+    // Updated in place; without versions; in a bucket that does not keep them any more.
+    let setup = Versioned::with_objects(2).await;
+    let url = setup.store.s3.endpoint_url();
+    let job = setup
+        .job()
+        .args("--evidence evidence --probe auto --canary 0");
+    let run = job.run().expect(0);
+    assert_eq!(run.summary()["methods"]["update"], 2, "{}", run.stdout);
+    let line = &lines(&job)[0];
+    assert_eq!(line["BeforeVersionId"], line["AfterVersionId"]);
+    assert_true(&setup, &[]).await;
+    job.write("customer.key", KEY.base64());
+    undo(&job, &url, "").expect(3);
+    assert!(
+        codes(&job).values().all(|code| code == "UpdatedInPlace"),
+        "{:?}",
+        codes(&job)
+    );
+
+    let store = crate::support::Store::start().await;
+    let arn = store.add_kms_key(None);
+    objects::put_plain(&store.client, "plain", b"bytes").await;
+    let job = store
+        .job(&["plain"])
+        .args("--evidence evidence --to sse-kms --kms-key-id")
+        .args(&arn);
+    job.run().expect(0);
+    job.write("customer.key", KEY.base64());
+    let writes = store.writes();
+    undo(&job, &store.s3.endpoint_url(), "").expect(3);
+    assert_eq!(codes(&job)["plain"], "NoSupersededVersion");
+    assert_eq!(store.writes(), writes);
+    assert!(Path::new(&folder(&job)).exists());
+}
+
+#[tokio::test]
+async fn moto_does_not_say_enough_for_a_way_back() {
+    let Some(moto) = Moto::start("moto_does_not_say_enough_for_a_way_back").await else {
+        return;
+    };
+    const K1: &str = "arn:aws:kms:us-east-1:123456789012:key/11111111-1111-1111-1111-111111111111";
+    const K2: &str = "arn:aws:kms:us-east-1:123456789012:key/22222222-2222-2222-2222-222222222222";
+    let enabled = VersioningConfiguration::builder()
+        .status(BucketVersioningStatus::Enabled)
+        .build();
+    let versioning = moto.client.put_bucket_versioning().bucket(BUCKET);
+    let versioning = versioning.versioning_configuration(enabled);
+    versioning.send().await.expect("versioning");
+    let before = [("a b", Under::SseS3), ("ü", Under::Kms(K1.to_owned()))];
+    for (key, under) in &before {
+        objects::put(&moto.client, key, key.as_bytes(), under).await;
+    }
+    let credentials = reseal::local_s3::credentials::Credentials::new("AKIAMOTO", "secret");
+    let job = Job::new(
+        &moto.url,
+        &credentials,
+        &before.each_ref().map(|(key, _)| *key),
+    );
+    job.write("customer.key", KEY.base64());
+    let job = job
+        .args("--evidence evidence --to sse-kms --kms-key-id")
+        .args(K2);
+    job.run().expect(0);
+    // moto does not say, in S3's words, that the bucket keeps versions: then nothing is touched.
+    let versions = async || {
+        let list = moto.client.list_object_versions().bucket(BUCKET).send();
+        list.await.expect("versions").versions().len()
+    };
+    assert_eq!(versions().await, 4);
+    undo(&job, &moto.url, "").expect(3);
+    assert!(
+        codes(&job)
+            .values()
+            .all(|code| code == "VersioningNotEnabled")
+    );
+    assert_eq!(versions().await, 4);
+    assert_eq!(lines(&job).len(), 2);
+}
