@@ -115,6 +115,7 @@ pub mod journal;
 pub mod local_s3;
 
 // Doing
+pub mod listing;
 pub mod probe;
 
 pub mod task;
@@ -124,6 +125,8 @@ pub mod shutdown;
 
 pub mod job;
 pub mod status;
+
+pub mod inventory;
 
 pub mod demo;
 

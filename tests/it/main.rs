@@ -15,6 +15,7 @@ mod faithless;
 mod faults;
 mod former_report;
 mod iam;
+mod inventory;
 mod live;
 mod lost_state;
 mod modes;
