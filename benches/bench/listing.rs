@@ -9,7 +9,7 @@ use super::run::{BUCKET, NullStore, binary, measured};
 pub fn run() -> Result<(), Box<dyn Error>> {
     let objects = number("RESEAL_BENCH_ROWS", 1_000_000)?;
     println!("{objects} keys, a page of 1,000 at a time");
-    for latency in [0, 20, 100] {
+    for latency in [0, 20] {
         for shape in ["flat", "spread"] {
             let mut alone = None;
             // One lists page after page.
