@@ -119,6 +119,7 @@ pub mod journal;
 pub mod local_s3;
 
 // Doing
+pub mod listing;
 pub mod probe;
 
 pub mod task;
@@ -128,6 +129,8 @@ pub mod shutdown;
 
 pub mod job;
 pub mod status;
+
+pub mod inventory;
 
 pub mod demo;
 

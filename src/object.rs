@@ -116,6 +116,8 @@ pub struct ObjectHead {
     pub checksums: Checksums,
     /// Number of parts that it was uploaded in; shown where one part was asked for.
     pub parts: Option<u32>,
+    /// How far its replication is, where a rule applies to it; S3's spelling.
+    pub replication_status: Option<String>,
 }
 
 impl ObjectHead {
@@ -146,6 +148,7 @@ impl ObjectHead {
             lock: Lock::default(),
             checksums: Checksums::default(),
             parts: None,
+            replication_status: None,
         }
     }
 

@@ -85,6 +85,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The only wiring point.
     ("job", &["*"]),
     ("status", &["error", "human", "job", "journal"]),
+    ("listing", &["limiter", "retry", "s3", "shutdown", "stall"]),
+    // A list of a bucket, wired to what writes it; an earlier one is read as a manifest.
+    (
+        "inventory",
+        &[
+            "config", "durable", "error", "http", "human", "job", "limiter", "listing", "manifest",
+            "progress", "retry", "s3", "shutdown", "stall",
+        ],
+    ),
     // An operator's whole day in one command.
     ("demo", &["*"]),
     // The edge.
@@ -113,7 +122,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 const WIRING: &[(&str, &[&str])] = &[
     ("cli", &["main"]),
     ("demo", &["cli"]),
-    ("job", &["cli", "demo", "status"]),
+    ("inventory", &["cli"]),
+    ("job", &["cli", "demo", "inventory", "status"]),
     ("status", &["cli"]),
 ];
 
@@ -132,14 +142,23 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("bytes", &["http", "local_s3", "manifest"]),
     ("bytesize", &["cli"]),
     ("clap", &["cli", "main"]),
-    ("crc32fast", &["journal", "shard"]),
+    ("crc32fast", &["inventory", "journal", "shard"]),
     ("crc_fast", &["checksum", "local_s3"]),
-    ("csv", &["chain", "manifest", "report"]),
-    ("flate2", &["chain", "demo", "manifest"]),
+    ("csv", &["chain", "inventory", "manifest", "report"]),
+    ("flate2", &["chain", "demo", "inventory", "manifest"]),
     (
         "futures",
         &[
-            "control", "engine", "job", "journal", "limiter", "local_s3", "s3", "task",
+            "control",
+            "engine",
+            "inventory",
+            "job",
+            "journal",
+            "limiter",
+            "listing",
+            "local_s3",
+            "s3",
+            "task",
         ],
     ),
     ("hmac", &["local_s3"]),
@@ -155,7 +174,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("metrics", &["metrics"]),
     ("metrics_exporter_prometheus", &["metrics"]),
     ("mimalloc", &["main"]),
-    ("parquet", &["manifest"]),
+    ("parquet", &["inventory", "manifest"]),
     ("rand", &["*"]),
     ("rustix", &["cli", "local_s3", "main"]),
     ("s3s", &["local_s3"]),

@@ -14,6 +14,7 @@
 
 mod floor;
 mod limits;
+mod listing;
 mod null_s3;
 mod peers;
 mod resume;
@@ -34,7 +35,7 @@ struct Benchmark {
     run: fn() -> Outcome,
 }
 
-const BENCHMARKS: [Benchmark; 9] = [
+const BENCHMARKS: [Benchmark; 10] = [
     Benchmark {
         name: "cost",
         run: floor::cost,
@@ -70,6 +71,10 @@ const BENCHMARKS: [Benchmark; 9] = [
     Benchmark {
         name: "resume",
         run: resume::run,
+    },
+    Benchmark {
+        name: "listing",
+        run: listing::run,
     },
 ];
 

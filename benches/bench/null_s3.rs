@@ -48,6 +48,36 @@ pub struct Behaviour {
     pub silence: f64,
     /// Objects that a listing shows.
     pub objects: u64,
+    /// How their keys are, where it begins behind any key that it is asked for.
+    pub shape: Option<Shape>,
+}
+
+/// How the keys of a bucket are that is listed in the order of its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// All under one prefix.
+    Flat,
+    /// In folders of many depths, some of which have most of them.
+    Spread,
+}
+
+impl Shape {
+    /// The key of a number: both rise together.
+    fn key(self, number: u64) -> String {
+        match self {
+            Self::Flat => format!("data/part-{number:012}.parquet"),
+            // One folder has a half of all, the next one a half of the rest.
+            Self::Spread => {
+                let folder = (number + 1).leading_zeros();
+                format!(
+                    "tenant-{:02}/2024/{:03}/{:012}",
+                    64 - folder,
+                    (number / 4_096) % 1_000,
+                    number
+                )
+            }
+        }
+    }
 }
 
 impl Default for Behaviour {
@@ -59,6 +89,7 @@ impl Default for Behaviour {
             faults: 0.0,
             silence: 0.0,
             objects: 0,
+            shape: None,
         }
     }
 }
@@ -89,9 +120,11 @@ impl FromStr for Behaviour {
                 Some(("faults", value)) => behaviour.faults = number(value)?,
                 Some(("silence", value)) => behaviour.silence = number(value)?,
                 Some(("objects", value)) => behaviour.objects = number(value)? as u64,
+                Some(("listing", "flat")) => behaviour.shape = Some(Shape::Flat),
+                Some(("listing", "spread")) => behaviour.shape = Some(Shape::Spread),
                 _ => {
                     return Err(format!(
-                        "{part} is none of latency=, capacity=, burst=, faults=, silence=, objects="
+                        "{part} is none of latency=, capacity=, burst=, faults=, silence=, objects=, listing="
                     ));
                 }
             }
@@ -259,7 +292,10 @@ async fn answer(store: Arc<Store>, request: Request<Incoming>) -> Result<Respons
             store.state.lock().expect("nobody panics").counts.others += 1;
             let query = request.uri().query().unwrap_or_default();
             Ok(match query.contains("list-type=2") {
-                true => listing(query, store.behaviour.objects),
+                true => match store.behaviour.shape {
+                    Some(shape) => sorted_listing(query, shape, store.behaviour.objects),
+                    None => listing(query, store.behaviour.objects),
+                },
                 false => about_the_bucket(query),
             })
         }
@@ -361,6 +397,43 @@ fn listing(query: &str, objects: u64) -> Response<Body> {
             end - first
         ),
     )
+}
+
+/// A page of the keys behind another, in their order.
+fn sorted_listing(query: &str, shape: Shape, objects: u64) -> Response<Body> {
+    let parameter = |name: &str| {
+        let value = query
+            .split('&')
+            .find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or_default().replace("%2F", "/")
+    };
+    let after = parameter("start-after");
+    let rows: u64 = parameter("max-keys").parse().unwrap_or(PAGE);
+    // The first whose key is behind it.
+    let (mut first, mut end) = (0, objects);
+    while first < end {
+        let middle = first + (end - first) / 2;
+        match shape.key(middle) > after {
+            true => end = middle,
+            false => first = middle + 1,
+        }
+    }
+    let end = (first + rows).min(objects);
+    let mut body = String::with_capacity(64 + (end - first) as usize * 256);
+    body.push_str("<ListBucketResult><EncodingType>url</EncodingType>");
+    for number in first..end {
+        let key = shape.key(number);
+        body.push_str("<Contents><Key>");
+        body.push_str(&key);
+        body.push_str("</Key><LastModified>2024-03-01T00:00:00.000Z</LastModified><ETag>");
+        body.push_str(ETAG);
+        body.push_str("</ETag><Size>1024</Size><StorageClass>STANDARD</StorageClass></Contents>");
+    }
+    let more = end < objects;
+    body.push_str(&format!(
+        "<IsTruncated>{more}</IsTruncated></ListBucketResult>"
+    ));
+    text(StatusCode::OK, body)
 }
 
 /// A bucket in which nothing hides: no ACLs, no lock, no website, no rules.

@@ -228,7 +228,7 @@ fn write_full(path: &Path, objects: u64) -> Result<String, Box<dyn Error>> {
 }
 
 /// What is measured: the release binary, brought up to date first, or the one that `RESEAL_BENCH_BINARY` names.
-fn binary() -> Result<PathBuf, Box<dyn Error>> {
+pub fn binary() -> Result<PathBuf, Box<dyn Error>> {
     if let Some(named) = std::env::var_os("RESEAL_BENCH_BINARY") {
         return Ok(named.into());
     }

@@ -15,8 +15,9 @@ use tracing_subscriber::{Layer as _, registry};
 use super::control::control;
 use super::shards::completion_index;
 use super::{
-    Cli, Command, DemoArgs, KeyAction, LocalS3Command, LogFormat, OutputFormat, PlanArgs,
-    ProgressMode, ReportArgs, RunArgs, Scope, StatusArgs, StoreArgs, UndoArgs, VerifyArgs,
+    Cli, Command, DemoArgs, InventoryArgs, KeyAction, LocalS3Command, LogFormat, OutputFormat,
+    PlanArgs, ProgressMode, ReportArgs, RunArgs, Scope, StatusArgs, StoreArgs, UndoArgs,
+    VerifyArgs,
 };
 use crate::config::{self, JobConfig, TargetOptions};
 use crate::engine::{self, Settings};
@@ -26,10 +27,10 @@ use crate::job;
 use crate::local_s3::admin;
 use crate::local_s3::server::{LocalS3, Options};
 use crate::local_s3::vault::{KeyState, KmsKey};
-use crate::progress::{Progress, Style};
+use crate::progress::{Progress, StderrBesideBar, Style, Ticker};
 use crate::s3::Connection;
 use crate::shutdown::{Limits, Shutdown};
-use crate::{demo, forecast, report, shutdown, status, task};
+use crate::{demo, forecast, inventory, report, shutdown, status, task};
 
 /// The stack of the thread that runs a job: as much as a main thread has.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
@@ -49,6 +50,7 @@ pub fn execute(cli: Cli, out: &mut dyn Write, fail: &dyn Fn(&Error)) -> Exit {
         Command::Status(args) => status(&args, out),
         Command::Control(args) => control(&args, out),
         Command::Report(args) => write_report(args, format, out),
+        Command::Inventory(args) => inventory(*args, format, out),
         Command::Demo(args) => demo(&args, format, out),
         Command::LocalS3(command) => local_s3(command, format, out),
     };
@@ -351,6 +353,25 @@ fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
     })
 }
 
+fn inventory(args: InventoryArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
+    let ticker = Ticker::new(args.progress.style());
+    start_log_to(format, ticker.writer())?;
+    let output = args.output;
+    let limits = args.limits.limits()?;
+    let config = args.into_config()?;
+    allow_open_files();
+    let done = bounded(limits, |shutdown| inventory::run(config, ticker, shutdown))?;
+    let summary = match output {
+        OutputFormat::Text => done.summary.to_string(),
+        OutputFormat::Json => done.summary.to_json(),
+    };
+    write_out(out, &summary)?;
+    match done.error {
+        Some(error) => Err(error),
+        None => Ok(done.exit),
+    }
+}
+
 fn demo(args: &DemoArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
     let progress = Progress::new(args.progress.style());
     start_log(format, &progress)?;
@@ -573,7 +594,10 @@ const LOG_FILTER: &str = "RESEAL_LOG";
 
 /// Log lines go to standard error, above the progress bar.
 fn start_log(format: LogFormat, progress: &Progress) -> Result<(), Error> {
-    let writer = progress.writer();
+    start_log_to(format, progress.writer())
+}
+
+fn start_log_to(format: LogFormat, writer: StderrBesideBar) -> Result<(), Error> {
     let wanted = match std::env::var(LOG_FILTER) {
         Ok(text) if !text.is_empty() => log_filter(&text).map_err(|error| {
             Error::usage(format!("{LOG_FILTER}: {text}: {error}"))

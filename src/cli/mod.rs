@@ -3,6 +3,7 @@
 mod budgets;
 mod commands;
 mod control;
+mod inventory;
 mod limits;
 mod plan;
 mod rewrite;
@@ -22,6 +23,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub use budgets::BudgetArgs;
 pub use commands::execute;
 pub use control::ControlArgs;
+pub use inventory::InventoryArgs;
 pub use limits::LimitArgs;
 pub use plan::PlanArgs;
 pub use rewrite::{ProbeMode, RewriteArgs, TrustArgs};
@@ -75,6 +77,8 @@ pub enum Command {
     Control(ControlArgs),
     /// Write the report of what is settled in all shards of a job; also while it runs.
     Report(ReportArgs),
+    /// Make an inventory of a bucket by listing it, for stores without S3 Inventory.
+    Inventory(Box<InventoryArgs>),
     /// All of it in one go on the embedded S3: objects of all modes, an inventory, a run, a proof.
     Demo(DemoArgs),
     /// The embedded S3: for a laptop and for tests, not for production.

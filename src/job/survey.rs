@@ -18,6 +18,8 @@ use rand::rngs::SmallRng;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
+pub use super::live::throttle;
+
 use super::home::{LEFT_AFTER, remove_left, scratch_in};
 use super::pulse::Pulse;
 use super::source::{self, PartSource};

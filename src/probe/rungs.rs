@@ -302,6 +302,7 @@ mod tests {
                 lock: Lock::default(),
                 checksums: Checksums::default(),
                 parts: None,
+                replication_status: None,
             },
             body: ReadBack {
                 sha256: [0; 32],

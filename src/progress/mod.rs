@@ -184,6 +184,57 @@ impl Drop for Progress {
     }
 }
 
+/// How far something is that has no rows to go by: a line that is redrawn on a terminal, and written every [`LOG_INTERVAL`] elsewhere.
+pub struct Ticker {
+    bar: Option<ProgressBar>,
+    /// When the next line is due; never, where none is wanted.
+    due: Option<Instant>,
+}
+
+impl Ticker {
+    /// Nothing has been told yet.
+    pub fn new(style: Style) -> Self {
+        let target = ProgressDrawTarget::stderr();
+        let bar = (style == Style::Bar && !target.is_hidden()).then(|| {
+            let bar = ProgressBar::with_draw_target(None, target);
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {msg}").expect("it is a constant"),
+            );
+            bar.enable_steady_tick(BAR_TICK);
+            bar
+        });
+        let is_log = bar.is_none() && style != Style::None;
+        Self {
+            bar,
+            due: is_log.then(|| Instant::now() + FIRST_LOG_AFTER),
+        }
+    }
+
+    /// How far it is now; lines are made where they are shown.
+    pub fn tell(&mut self, line: impl FnOnce() -> String) {
+        let now = Instant::now();
+        if let Some(bar) = &self.bar {
+            bar.set_message(line());
+        } else if self.due.is_some_and(|due| due <= now) {
+            self.due = Some(now + LOG_INTERVAL);
+            tracing::info!("{}", line());
+        }
+    }
+
+    /// A writer to stderr for log lines, which it puts above the line where there is one.
+    pub fn writer(&self) -> StderrBesideBar {
+        StderrBesideBar(self.bar.clone())
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// Writes to stderr without cutting through the bar.
 #[derive(Clone)]
 pub struct StderrBesideBar(Option<ProgressBar>);

@@ -100,6 +100,9 @@ impl S3 {
             },
             checksums: checksums_in!(&answer, answer.checksum_type()),
             parts: count(answer.parts_count()),
+            replication_status: answer
+                .replication_status()
+                .map(|status| status.as_str().to_owned()),
             metadata: answer.metadata.unwrap_or_default().into_iter().collect(),
         })
     }

@@ -78,6 +78,23 @@ impl S3 {
     }
 }
 
+impl S3 {
+    /// GetObject of the first byte: whether an object may be read, and the reason in the store's words where it may not, which a look does
+    /// not tell. An object without bytes may.
+    ///
+    /// # Errors
+    /// What the store answered.
+    pub async fn first_byte(&self, object: ObjectRef<'_>) -> Result<(), S3Error> {
+        let operation = Operation::GetObject.name();
+        let request = of_object!(self.client.get_object(), object).range("bytes=0-0");
+        match answer(READ_TIMEOUT, operation, request.send()).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.http_status == 416 => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// As fast as they come.
 pub async fn unpaced(_: u64) {}
 

@@ -16,6 +16,7 @@ mod faithless;
 mod faults;
 mod former_report;
 mod iam;
+mod inventory;
 mod live;
 mod lost_state;
 mod modes;

@@ -36,14 +36,29 @@ fn every_flag_has_a_row_with_its_variable() {
     let table = section(&readme, "Flags");
     let mut cli = Cli::command();
     cli.build();
-    for name in ["run", "plan", "verify", "undo", "status", "report", "demo"] {
+    for name in [
+        "run",
+        "plan",
+        "inventory",
+        "verify",
+        "undo",
+        "status",
+        "report",
+        "demo",
+    ] {
         let command = cli.find_subcommand(name).expect("a command");
-        let head = format!("| **`reseal {name}`**");
-        let (_, rows) = table.split_once(&head).expect("its rows");
+        let heads = [
+            format!("| **`reseal {name}`**"),
+            format!("| **`reseal {name} "),
+        ];
+        let mut rows = heads.iter().filter_map(|head| table.split_once(head));
+        let (_, rows) = rows.next().expect("its rows");
         let rows = rows.split("\n| **").next().unwrap_or_default();
         let rows: Vec<_> = rows.lines().map(|row| (flags(row), row)).collect();
         for argument in command.get_arguments().filter(|argument| {
-            !argument.is_global_set() && !["help", "version"].contains(&argument.get_id().as_str())
+            !argument.is_global_set()
+                && !argument.is_positional()
+                && !["help", "version"].contains(&argument.get_id().as_str())
         }) {
             let flag = argument.get_long().expect("flags only");
             let row = rows.iter().find(|(flags, _)| flags.contains(&flag));

@@ -470,6 +470,44 @@ pub(super) const CALLS: &[Call] = &[
         "AbortMultipartUpload",
         &[(Report, "s3:AbortMultipartUpload")],
     ),
+    // A list of the bucket, which needs none of the others. HeadObject asks whether the dated folder is taken.
+    ("inventory", "ListObjectsV2", &[(Bucket, "s3:ListBucket")]),
+    (
+        "inventory",
+        "ListObjectVersions",
+        &[(Bucket, "s3:ListBucketVersions")],
+    ),
+    (
+        "inventory",
+        "HeadObject",
+        &[
+            (Objects, "s3:GetObject"),
+            (Objects, "s3:GetObjectVersion"),
+            (Manifest, "s3:GetObject"),
+        ],
+    ),
+    (
+        "inventory",
+        "GetObject",
+        &[(Objects, "s3:GetObject"), (Objects, "s3:GetObjectVersion")],
+    ),
+    ("inventory", "PutObject", &[(Manifest, "s3:PutObject")]),
+    (
+        "inventory",
+        "CreateMultipartUpload",
+        &[(Manifest, "s3:PutObject")],
+    ),
+    ("inventory", "UploadPart", &[(Manifest, "s3:PutObject")]),
+    (
+        "inventory",
+        "CompleteMultipartUpload",
+        &[(Manifest, "s3:PutObject")],
+    ),
+    (
+        "inventory",
+        "AbortMultipartUpload",
+        &[(Manifest, "s3:AbortMultipartUpload")],
+    ),
 ];
 
 const SENT_ALONG: &[(On, &str)] = &[

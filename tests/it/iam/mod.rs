@@ -201,7 +201,9 @@ fn the_readme_has_all_of_them_in_one() {
     let (policy, _) = rest.split_once("```").expect("its end");
     let policy: Policy = serde_json::from_str(&format!("{{\"Version\"{policy}")).expect("JSON");
     let mut wanted = BTreeSet::new();
-    for (on, action) in CALLS.iter().flat_map(|(_, _, takes)| *takes) {
+    // That of `reseal inventory` is another command's.
+    let of_run = CALLS.iter().filter(|(policy, ..)| *policy != "inventory");
+    for (on, action) in of_run.flat_map(|(_, _, takes)| *takes) {
         let resource = match on {
             On::Objects => "arn:aws:s3:::B/*",
             On::Bucket => "arn:aws:s3:::B",

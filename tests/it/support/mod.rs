@@ -5,6 +5,7 @@ pub mod chance;
 mod counting;
 pub mod direct;
 pub mod faults;
+pub mod lister;
 pub mod moto;
 pub mod objects;
 pub mod prometheus;
