@@ -124,7 +124,9 @@ impl Dashboard {
 
 /// A query with Grafana's variables put in.
 fn put_in(query: &str, variables: &BTreeMap<String, String>) -> String {
-    let mut query = query.replace("$__rate_interval", "4s");
+    let mut query = query
+        .replace("$__rate_interval", "4s")
+        .replace("$__range", "10m");
     for (name, value) in variables {
         query = query.replace(&format!("${name}"), value);
     }
