@@ -178,6 +178,30 @@ fn every_variable_is_used_and_every_one_that_is_used_is_there() {
     }
 }
 
+/// The dashboard's estimate begins with the prices that `reseal plan` reckons with.
+#[test]
+fn prices_are_those_of_the_plan() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/forecast/prices.json");
+    let prices = fs::read_to_string(path).expect("the prices");
+    let prices: Value = serde_json::from_str(&prices).expect("JSON");
+    let standard = &prices["classes"]["STANDARD"];
+    let per_1000 = [
+        ("price_write", standard["write_per_1000"].as_f64()),
+        ("price_read", standard["read_per_1000"].as_f64()),
+        (
+            "price_kms",
+            prices["kms_per_10000"].as_f64().map(|price| price / 10.0),
+        ),
+    ];
+    let dashboard = dashboard();
+    for (name, price) in per_1000 {
+        let mut variables = list(&dashboard["templating"], "list").iter();
+        let variable = variables.find(|variable| variable["name"] == name);
+        let value = variable.map(|variable| text(variable, "query").parse());
+        assert_eq!(value, Some(Ok(price.expect("a price"))), "{name}");
+    }
+}
+
 #[test]
 fn panels_are_whole() {
     let dashboard = dashboard();
