@@ -59,7 +59,7 @@ use crate::exit::Exit;
 use crate::human;
 use crate::journal::{Record, Replay, ShardState, StateError, Writer};
 use crate::limiter::Limiter;
-use crate::manifest::{Listed, Prepared};
+use crate::manifest::Prepared;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::report::Scope;
@@ -112,7 +112,7 @@ async fn run_and_linger(
         s3 = S3::connect(&config.connection) => s3,
         _ = shutdown::asked(&mut shutdown) => return Err(interrupted_preparing()),
     };
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(config.shard);
     if let Some(address) = config.metrics_listen {
         let endpoint = metrics
             .listen(address)
@@ -198,7 +198,7 @@ impl Run<'_> {
     ) -> Result<Done, Error> {
         let (run, config, emit) = (self, self.config, self.emit);
         let Opened { home, state, job } = pulse.during(run.open(shutdown)).await?;
-        listeners.borrow().tell_listed(&job.prepared.listed());
+        listeners.borrow().tell_manifest(&job.prepared);
         let folder = home.shard_folder(config.shard);
         if let Some(socket) = live::listen(config.control_socket.as_deref(), folder)? {
             // Whoever waits for it is there as long as the run.
@@ -663,8 +663,10 @@ struct Listeners {
 }
 
 impl Listeners {
-    /// What the manifest lists, which no event tells: it is known once, and only the metrics want it.
-    fn tell_listed(&self, listed: &Listed) {
+    /// What the manifest has and lists, which no event tells: it is known once, and only the metrics want it.
+    fn tell_manifest(&self, prepared: &Prepared) {
+        self.metrics.is_of(prepared.rows);
+        let listed = prepared.listed();
         for mode in Mode::ALL {
             self.metrics.lists(Some(mode), listed.of(mode));
         }

@@ -149,6 +149,7 @@ fn respond(head: Option<&[u8]>, render: impl Fn() -> String) -> String {
 mod tests {
     use super::*;
     use crate::event::Event;
+    use crate::shard::Shard;
 
     async fn ask(addr: SocketAddr, request: &str) -> String {
         let mut stream = TcpStream::connect(addr).await.expect("connect");
@@ -168,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_scrape_sees_the_present_state() {
-        let mut metrics = Metrics::new();
+        let mut metrics = Metrics::new(Shard::ONLY);
         let addr = serving(&metrics).await;
         let scrape = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
         let before = ask(addr, scrape).await;
@@ -187,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_a_scrape_gets_its_own_status() {
-        let addr = serving(&Metrics::new()).await;
+        let addr = serving(&Metrics::new(Shard::ONLY)).await;
         let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
         let cases = [
             ("GET /healthz HTTP/1.1\r\n\r\n", "200 "),
@@ -214,7 +215,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_taken_address_is_a_clear_error() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(Shard::ONLY);
         let addr = serving(&metrics).await;
         let error = metrics.listen(addr).await.err().expect("taken").to_string();
         assert!(error.contains(&addr.to_string()), "{error}");

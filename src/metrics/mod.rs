@@ -22,6 +22,7 @@ use crate::event::{self, Event, Limit, Operation, Pressure, ResponseClass};
 use crate::exit::Exit;
 use crate::outcome::{FAILURE_CODES_MAX, Method, OTHER_CODES, Tally, TaskOutcome};
 use crate::pace::Pace;
+use crate::shard::Shard;
 use last_run::LastRun;
 use table::{Kind, Metric, RunState};
 
@@ -51,16 +52,10 @@ pub struct Metrics {
     unfolded: u32,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Metrics {
-    /// Every series at zero, the run in its preparing state.
-    pub fn new() -> Self {
-        let recorder = recorder();
+    /// Every series at zero, the run in its preparing state. Where a job is cut, all of them are labelled with the shard.
+    pub fn new(shard: Shard) -> Self {
+        let recorder = recorder(shard);
         let counters = Family::new(Kind::Counter, |key| {
             recorder.register_counter(key, &METADATA)
         });
@@ -94,6 +89,9 @@ impl Metrics {
             .gauge(&table::WRITE_RATE_LIMIT, &[])
             .set(f64::INFINITY);
         metrics.gauge(&table::START_TIME, &[]).set(unix_seconds());
+        metrics
+            .gauge(&table::SHARDS, &[])
+            .set(f64::from(shard.count));
         metrics
             .gauge(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION")])
             .set(1.0);
@@ -171,6 +169,11 @@ impl Metrics {
         self.gauge(&table::ROWS_LISTED, &[mode]).set(rows as f64);
     }
 
+    /// The manifest has so many rows, those of the other shards included.
+    pub fn is_of(&self, rows: u64) {
+        self.gauge(&table::JOB_ROWS, &[]).set(rows as f64);
+    }
+
     /// The run ends by itself at this time, in seconds since 1970.
     pub fn ends_at(&self, unix_seconds: f64) {
         self.gauge(&table::DEADLINE, &[]).set(unix_seconds);
@@ -245,7 +248,7 @@ impl Metrics {
         }
     }
 
-    /// The run is over: nothing is in flight, and an end that left rows has no time at which they will be done.
+    /// The run is over: nothing is in flight, nothing holds it, and an end that left rows has no time at which they will be done.
     fn finish(&mut self, exit: Exit, now: Instant) {
         self.gauge(&table::EXIT_CODE, &[])
             .set(f64::from(exit.code()));
@@ -253,6 +256,7 @@ impl Metrics {
         self.enter(RunState::Finished);
         self.set_in_flight(0);
         self.set_stalls(0);
+        self.show_holder(None);
         if self.pace.remaining() > 0 {
             self.gauge(&table::ETA, &[]).set(f64::NAN);
         }
@@ -269,15 +273,15 @@ impl Metrics {
             .set(self.pending as f64);
     }
 
-    fn show_pressure(&self, pressure: &Pressure) {
+    fn show_holder(&self, held_by: Option<Limit>) {
         for limit in Limit::ALL {
-            let value = if pressure.held_by == Some(limit) {
-                1.0
-            } else {
-                0.0
-            };
+            let value = if held_by == Some(limit) { 1.0 } else { 0.0 };
             self.gauge(&table::LIMITED_BY, &[limit.name()]).set(value);
         }
+    }
+
+    fn show_pressure(&self, pressure: &Pressure) {
+        self.show_holder(pressure.held_by);
         self.gauge(&table::WRITE_RATE_LIMIT, &[])
             .set(pressure.writes_per_second);
         self.gauge(&table::WRITE_RATE_SET, &[])
@@ -328,9 +332,12 @@ impl Metrics {
 
 const METADATA: Metadata<'static> = Metadata::new("reseal", Level::INFO, None);
 
-/// A recorder of our own that knows the help texts and buckets of the table.
-fn recorder() -> PrometheusRecorder {
+/// A recorder of our own that knows the help texts and buckets of the table, and which shard all of it is about.
+fn recorder(shard: Shard) -> PrometheusRecorder {
     let mut builder = PrometheusBuilder::new();
+    if shard.count > 1 {
+        builder = builder.add_global_label(table::SHARD, shard.index.to_string());
+    }
     for metric in table::TABLE {
         if metric.kind == Kind::Histogram {
             builder = builder

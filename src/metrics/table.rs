@@ -2,10 +2,12 @@
 //!
 //! Names follow Prometheus' rules: base units, the unit last, counters end in `_total`. Label values are closed lists,
 //! so that the number of series is known before a run; the one that a store decides (`code`) is bounded. A key, a prefix,
-//! a bucket or a job id is never a label: who runs what is told by the labels of the scrape.
+//! a bucket or a job id is never a label: who runs what is told by the labels of the scrape. Where a job is cut, each series has
+//! [`SHARD`] too: which part of the job it is about is nothing that a scrape could know.
 //!
 //! **Counters** tell what this process did and begin at zero with it, as Prometheus expects of them: `rate()` and
-//! `increase()` are right over a resume. **Gauges** of rows tell of the whole job, earlier runs included.
+//! `increase()` are right over a resume. **Gauges** of rows tell of the whole shard, earlier runs included; [`JOB_ROWS`] of the
+//! whole job, so that what other shards have to do is known while they do not run.
 
 use crate::encryption::Mode;
 use crate::event::{Limit, Operation, ResponseClass, Throttler};
@@ -106,6 +108,9 @@ impl Metric {
     }
 }
 
+/// The label of every series of a job that is cut: the shard's number.
+pub const SHARD: &str = "shard";
+
 /// The label of outcomes.
 pub const OUTCOME: Label = Label {
     name: "outcome",
@@ -179,14 +184,16 @@ pub const MISMATCHED: &str = "failed";
 
 /// The failure codes that an operator may want to alert on before they have happened once: they exist at zero. Others
 /// appear when a store answers with them, up to [`FAILURE_CODES_MAX`](crate::outcome::FAILURE_CODES_MAX) in all.
-/// Source: S3 API Reference, "Error responses"; the KMS one as S3 hands it on; those that S3 does not know are ours.
-pub const EXPECTED_CODES: [&str; 18] = [
+/// Source: S3 API Reference, "Error responses"; the KMS ones as S3 hands them on; those that S3 does not know are ours.
+pub const EXPECTED_CODES: [&str; 20] = [
     "AccessDenied",
     "EncryptionNotApplied",
     "InternalError",
     "InvalidObjectState",
     "InvalidRequest",
     "KMS.DisabledException",
+    "KMS.KMSInvalidStateException",
+    "KMS.NotFoundException",
     "NoAnswer",
     "NoCustomerKey",
     "NoSuchKey",
@@ -405,49 +412,63 @@ pub const ROWS_PREPARED: Metric = Metric::gauge(
     "reseal_rows_prepared",
     Unit::Count,
     &[],
-    "Rows that the validating pass over the manifest has read; 0 when an earlier run did it.",
+    "Rows that the validating pass over the manifest has read, those of other shards too; 0 when an earlier run did it.",
+);
+/// Shards of the job.
+pub const SHARDS: Metric = Metric::gauge(
+    "reseal_shards",
+    Unit::Count,
+    &[],
+    "Shards that the job is cut into; 1 where it is not.",
 );
 /// Rows of the manifest.
+pub const JOB_ROWS: Metric = Metric::gauge(
+    "reseal_job_rows",
+    Unit::Count,
+    &[],
+    "Rows of the manifest, those of all shards together; 0 until it is validated.",
+);
+/// Rows of the shard.
 pub const ROWS: Metric = Metric::gauge(
     "reseal_rows",
     Unit::Count,
     &[],
-    "Rows of the manifest; 0 until it is validated.",
+    "Rows of the manifest that are this shard's; 0 until it is validated.",
 );
 /// Rows by what the manifest lists.
 pub const ROWS_LISTED: Metric = Metric::gauge(
     "reseal_rows_listed",
     Unit::Count,
     &[LISTED],
-    "Rows of the manifest by the encryption that it lists of their objects; an inventory tells it, a list of keys does not.",
+    "This shard's rows by the encryption that the manifest lists of their objects; an inventory tells it, a list of keys does not.",
 );
-/// Rows settled in the whole job.
+/// Rows of the shard that are settled.
 pub const ROWS_SETTLED: Metric = Metric::gauge(
     "reseal_rows_settled",
     Unit::Count,
     &[OUTCOME],
-    "Rows of the manifest that have their outcome, those that earlier runs settled included.",
+    "This shard's rows that have their outcome, those that earlier runs settled included.",
 );
 /// Rows to do.
 pub const ROWS_REMAINING: Metric = Metric::gauge(
     "reseal_rows_remaining",
     Unit::Count,
     &[],
-    "Rows of the manifest that have no outcome yet; 0 until it is validated.",
+    "This shard's rows that have no outcome yet; 0 until the manifest is validated.",
 );
 /// Progress.
 pub const PROGRESS: Metric = Metric::gauge(
     "reseal_progress_ratio",
     Unit::Ratio,
     &[],
-    "Share of the manifest's rows that have their outcome, 0 to 1.",
+    "Share of this shard's rows that have their outcome, 0 to 1.",
 );
 /// Time left.
 pub const ETA: Metric = Metric::gauge(
     "reseal_eta_seconds",
     Unit::Seconds,
     &[],
-    "Time until the last row settles at the present rate; NaN until 1 % of this run's rows have settled and when it stopped early.",
+    "Time until the last of this shard's rows settles at the present rate; NaN until 1 % of this run's rows have settled and when it stopped early.",
 );
 /// Where the run is.
 pub const RUN_STATE: Metric = Metric::gauge(
@@ -479,13 +500,15 @@ pub const BUILD_INFO: Metric = Metric::gauge(
 );
 
 /// Every metric, in the order of the documents.
-pub const TABLE: [&Metric; 34] = [
+pub const TABLE: [&Metric; 36] = [
     &RUN_STATE,
     &STALLED,
     &LIMITED_BY,
     &WRITE_RATE_LIMIT,
     &WRITE_RATE_SET,
     &IN_FLIGHT_LIMIT,
+    &SHARDS,
+    &JOB_ROWS,
     &ROWS,
     &ROWS_LISTED,
     &ROWS_SETTLED,

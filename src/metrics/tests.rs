@@ -78,7 +78,7 @@ fn the_table_follows_prometheus_rules() {
 
 #[test]
 fn every_series_exists_from_the_start_with_its_help_and_type() {
-    let text = Metrics::new().render();
+    let text = Metrics::new(Shard::ONLY).render();
     for metric in TABLE {
         let kind = format!("{:?}", metric.kind).to_lowercase();
         assert!(
@@ -121,7 +121,7 @@ fn every_series_exists_from_the_start_with_its_help_and_type() {
 
 #[test]
 fn a_resumed_run_counts_its_own_rows_and_gauges_the_whole_job() {
-    let (mut metrics, now) = (Metrics::new(), Instant::now());
+    let (mut metrics, now) = (Metrics::new(Shard::ONLY), Instant::now());
     let mut before = Tally::default();
     before.add(&COPIED);
     before.add(&TaskOutcome::Skipped(SkipReason::DeleteMarker));
@@ -175,7 +175,7 @@ fn a_resumed_run_counts_its_own_rows_and_gauges_the_whole_job() {
 
 #[test]
 fn requests_and_tasks_are_counted_by_their_labels() {
-    let mut metrics = Metrics::new();
+    let mut metrics = Metrics::new(Shard::ONLY);
     let (operation, class) = (Operation::CopyObject, ResponseClass::Throttled);
     let events = [
         Event::TaskStarted,
@@ -240,7 +240,7 @@ fn requests_and_tasks_are_counted_by_their_labels() {
 
 #[test]
 fn eta_is_nan_until_it_is_known_and_after_an_early_end() {
-    let (mut metrics, start) = (Metrics::new(), Instant::now());
+    let (mut metrics, start) = (Metrics::new(Shard::ONLY), Instant::now());
     assert!(value(&metrics, "reseal_eta_seconds").is_nan());
     assert!(value(&metrics, "reseal_last_settled_timestamp_seconds").is_nan());
     let started = Event::Started {
@@ -267,8 +267,43 @@ fn eta_is_nan_until_it_is_known_and_after_an_early_end() {
 }
 
 #[test]
+fn every_series_of_a_shard_says_which_it_is() {
+    let shard = Shard { index: 3, count: 8 };
+    let mut metrics = Metrics::new(shard);
+    settle(&mut metrics, &failed("Unheard"), Instant::now());
+    metrics.is_of(1_000);
+    assert_eq!(value(&metrics, "reseal_shards{shard=\"3\"}"), 8.0);
+    assert_eq!(value(&metrics, "reseal_job_rows{shard=\"3\"}"), 1_000.0);
+    let text = metrics.render();
+    let series = |line: &&str| !line.starts_with('#') && !line.is_empty();
+    for line in text.lines().filter(series) {
+        assert!(line.contains("shard=\"3\""), "{line}");
+    }
+    let whole = Metrics::new(Shard::ONLY);
+    assert_eq!(value(&whole, "reseal_shards"), 1.0);
+    assert!(!whole.render().contains("shard=\""));
+}
+
+#[test]
+fn nothing_holds_a_run_that_is_over() {
+    let mut metrics = Metrics::new(Shard::ONLY);
+    let series = "reseal_limited_by{limit=\"rate\"}";
+    metrics.on(&Event::Pressure(Pressure {
+        held_by: Some(Limit::Rate),
+        writes_per_second: 5.0,
+        writes_set: 5.0,
+        in_flight_max: 8,
+    }));
+    assert_eq!(value(&metrics, series), 1.0);
+    metrics.on(&Event::Finished {
+        exit: Exit::Complete,
+    });
+    assert_eq!(value(&metrics, series), 0.0);
+}
+
+#[test]
 fn codes_from_a_store_are_bounded_in_number_and_form() {
-    let mut metrics = Metrics::new();
+    let mut metrics = Metrics::new(Shard::ONLY);
     let now = Instant::now();
     let bad = ["", "a b", "x\"} 1\nevil 1", &"A".repeat(65), "Ünknown"];
     for code in bad {
@@ -294,7 +329,7 @@ fn codes_from_a_store_are_bounded_in_number_and_form() {
 
 #[test]
 fn a_stall_shows_until_the_last_one_is_over() {
-    let mut metrics = Metrics::new();
+    let mut metrics = Metrics::new(Shard::ONLY);
     let began = Event::StallBegan { why: "why" };
     let lasted = Duration::ZERO;
     let ended = Event::StallEnded { lasted };

@@ -19,6 +19,7 @@ use crate::limiter::{Budgets, Limiter};
 use crate::metrics::Metrics;
 use crate::object::ManifestEntry;
 use crate::outcome::{Tally, TaskOutcome};
+use crate::shard::Shard;
 use crate::shutdown::{Reason, Urgency};
 use crate::stall::Stall;
 use crate::summary::Collector;
@@ -91,7 +92,7 @@ async fn run(world: &Arc<World>, runner: u32, rows: &[ManifestEntry]) -> Ended {
     };
     let listeners = RefCell::new(Listeners {
         collector: Collector::new(),
-        metrics: Metrics::new(),
+        metrics: Metrics::new(Shard::ONLY),
     });
     let emit = |event: Event<'_>| {
         listeners.borrow_mut().collector.on(&event);

@@ -1,4 +1,4 @@
-//! What a real Prometheus makes of it all: it scrapes a job in two shards that meets faults, and every panel of the dashboard
+//! What a real Prometheus makes of it all: it scrapes two of a job's three shards, which meet faults, and every panel of the dashboard
 //! shows something. promtool reads the page, the rules, and runs their tests.
 
 use std::collections::BTreeMap;
@@ -20,10 +20,19 @@ use crate::support::{Store, finish, send};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What no run here exports or pushes, each with its reason: queries for it show nothing.
-const EMPTY: [(&str, &str); 1] = [(
-    "reseal_last_run_success_timestamp_seconds",
-    "pushed by a run that ends with 0, and here rows fail",
-)];
+const EMPTY: [(&str, &str); 2] = [
+    (
+        "reseal_last_run_success_timestamp_seconds",
+        "pushed by a run that ends with 0, and here rows fail",
+    ),
+    (
+        "} unless on (namespace, job, pod, instance, shard) last_over_time(reseal_exit_code",
+        "of processes that went without being seen to end, and here both are",
+    ),
+];
+
+/// What is shown only when the processes are gone.
+const WHEN_GONE: &str = ">= 0 unless on (namespace, job, pod, instance, shard) reseal_run_state";
 
 /// What fires at the end: two shards that had failed rows linger, and have pushed it too. Whatever else the job met is too
 /// short for an alert.
@@ -124,7 +133,9 @@ impl Dashboard {
 
 /// A query with Grafana's variables put in.
 fn put_in(query: &str, variables: &BTreeMap<String, String>) -> String {
-    let mut query = query.replace("$__rate_interval", "4s");
+    let mut query = query
+        .replace("$__rate_interval", "4s")
+        .replace("$__range", "10m");
     for (name, value) in variables {
         query = query.replace(&format!("${name}"), value);
     }
@@ -216,7 +227,7 @@ async fn every_panel_and_every_variable_shows_what_was_scraped() {
     let proxy = Proxy::start(store.s3.addr(), Weather::Rule(weather));
     let job = store
         .job(&keys)
-        .args("--shards 2 --rate 30 --canary 3 --max-duration 10m --metrics-linger 60s")
+        .args("--shards 3 --rate 30 --canary 3 --max-duration 10m --metrics-linger 60s")
         .args("--to sse-kms --kms-key-id")
         .args(&arn)
         .args("--endpoint-url")
@@ -253,8 +264,12 @@ async fn every_panel_and_every_variable_shows_what_was_scraped() {
     // Some show something only while rows settle, others only once it is over.
     let mut waiting = queries;
     waiting.retain(|query| !EMPTY.iter().any(|(series, _)| query.expr.contains(series)));
+    let (when_gone, mut waiting): (Vec<_>, Vec<_>) = waiting
+        .into_iter()
+        .partition(|query| query.expr.contains(WHEN_GONE));
+    assert!(!when_gone.is_empty());
     let begun = Instant::now();
-    loop {
+    let variables = loop {
         let variables = values(&prometheus, &dashboard);
         waiting.retain(|query| {
             let Some(variables) = &variables else {
@@ -276,7 +291,7 @@ async fn every_panel_and_every_variable_shows_what_was_scraped() {
         if waiting.is_empty() && has_number(&ended) && alerts == FIRES {
             let variables = variables.expect("found");
             assert_eq!(variables["pod"], "reseal-0|reseal-1");
-            break;
+            break variables;
         }
         assert!(
             begun.elapsed() < PATIENCE,
@@ -288,7 +303,7 @@ async fn every_panel_and_every_variable_shows_what_was_scraped() {
                 .join("\n")
         );
         std::thread::sleep(Duration::from_millis(200));
-    }
+    };
 
     let fired = prometheus.ask("query", &[("query", HAVE_FIRED)]);
     let fired = fired["result"].as_array().expect("series").iter();
@@ -312,6 +327,17 @@ async fn every_panel_and_every_variable_shows_what_was_scraped() {
     for shard in shards.0.drain(..) {
         send(&shard, Signal::SIGTERM);
         finish(shard).expect(3);
+    }
+    let begun = Instant::now();
+    let is_shown = |query: &Query| {
+        let expr = put_in(&query.expr, &variables);
+        has_number(&prometheus.ask("query", &[("query", &expr)]))
+    };
+    for query in when_gone {
+        while !is_shown(&query) {
+            assert!(begun.elapsed() < PATIENCE, "nothing is shown by {query}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 }
 

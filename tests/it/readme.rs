@@ -122,3 +122,28 @@ fn the_two_commands_are_there_and_ci_runs_the_second() {
     assert!(start.contains("\n    cargo run --release -- demo\n    cargo test\n"));
     assert!(text(".ci/run").lines().any(|line| line == "cargo test"));
 }
+
+/// The table of metrics is the one in the source: names in its order, kinds, labels.
+#[test]
+fn the_metrics_are_these() {
+    let readme = text("README.md");
+    let section = section(&readme, "Metrics");
+    let mut told = Vec::new();
+    for row in section.lines().filter(|row| row.starts_with("| `reseal_")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let labels = cells[3].split('`').skip(1).step_by(2);
+        let mut labels: Vec<_> = labels.map(str::to_owned).collect();
+        labels.retain(|label| !label.starts_with("reseal_"));
+        told.push((
+            cells[1].trim_matches('`').to_owned(),
+            cells[2].to_owned(),
+            labels,
+        ));
+    }
+    let known = crate::support::promql::metrics().map(|metric| {
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        let labels = metric.labels.iter().map(|label| label.name.to_owned());
+        (metric.name.to_owned(), kind, labels.collect::<Vec<_>>())
+    });
+    assert_eq!(told, known.collect::<Vec<_>>());
+}

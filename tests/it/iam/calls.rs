@@ -182,10 +182,16 @@ pub(super) const CALLS: &[Call] = &[
         "ListParts",
         &[(Objects, "s3:ListMultipartUploadParts")],
     ),
+    // With checksums.
     (
         "multipart",
         "HeadObject",
-        &[(Objects, "s3:GetObject"), (Objects, "s3:GetObjectVersion")],
+        &[
+            (Objects, "s3:GetObject"),
+            (Objects, "s3:GetObjectVersion"),
+            (OldKeys, "kms:Decrypt"),
+            (NewKey, "kms:Decrypt"),
+        ],
     ),
     (
         "multipart",
@@ -278,7 +284,18 @@ pub(super) const CALLS: &[Call] = &[
         "DeleteObject",
         &[(Objects, "s3:DeleteObjectVersion")],
     ),
-    // Reading back, before and after.
+    // Reading back, before and after. Checksums of what is under a KMS key are shown to those who may use it.
+    // Source: S3 API Reference, HeadObject, x-amz-checksum-mode.
+    (
+        "verify",
+        "HeadObject",
+        &[
+            (Objects, "s3:GetObject"),
+            (Objects, "s3:GetObjectVersion"),
+            (OldKeys, "kms:Decrypt"),
+            (NewKey, "kms:Decrypt"),
+        ],
+    ),
     (
         "verify",
         "GetObject",

@@ -242,6 +242,54 @@ fn the_docs_name_every_policy() {
     }
 }
 
+/// Whatever compares reads checksums or bytes, under both keys.
+#[test]
+fn the_docs_give_verify_to_whoever_compares() {
+    let docs = read("docs/iam.md");
+    let mut rows = docs.lines();
+    let row = rows.find(|row| row.starts_with("| [verify.json]"));
+    let row = row.expect("a row");
+    for flag in [
+        "--canary",
+        "--verify head",
+        "--verify read",
+        "--verify sample=",
+    ] {
+        assert!(row.contains(flag), "{flag}: {row}");
+    }
+}
+
+/// Examples keep their state and their report where the example policies let them.
+#[test]
+fn the_examples_are_within_the_policies() {
+    let files = ["README.md", "docs/getting-started.md", "docs/kubernetes.md"];
+    let files = files.map(str::to_owned).into_iter();
+    let components = ["base/job.yaml", "components/state-s3/kustomization.yaml"];
+    let components = components
+        .map(|path| format!("manifests/{path}"))
+        .into_iter();
+    let mut seen = BTreeSet::new();
+    for path in files.chain(components) {
+        for (on, place) in [
+            (On::State, "s3://example-state/"),
+            (On::Report, "s3://example-reports/"),
+        ] {
+            let allowed = on.arn().replace("arn:aws:s3:::", "s3://");
+            let allowed = allowed.trim_end_matches("/*");
+            let text = read(&path);
+            for (at, _) in text.match_indices(place) {
+                assert!(
+                    text[at..].starts_with(allowed),
+                    "{path}: {:.40}",
+                    &text[at..]
+                );
+                seen.insert(on);
+            }
+        }
+    }
+    assert_eq!(seen, BTreeSet::from([On::State, On::Report]));
+}
+
 /// A role is for the pods' service account and nobody else.
 #[test]
 fn trust_is_in_the_service_account() {

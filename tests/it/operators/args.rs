@@ -168,6 +168,26 @@ fn the_docs_name_every_overlay_and_no_other() {
     }
 }
 
+/// There is no shell and no search path in the image: what is run in a pod is named as the image names it.
+#[test]
+fn what_the_docs_run_in_a_pod_is_there() {
+    let image = read("image/Containerfile");
+    let entry = image
+        .lines()
+        .find_map(|line| line.strip_prefix("ENTRYPOINT [\"")?.strip_suffix("\"]"));
+    let entry = entry.expect("an entry point");
+    let mut told = 0;
+    for path in ["README.md", "docs/kubernetes.md", "docs/monitoring.md"] {
+        let text = read(path);
+        for line in text.lines().filter(|line| line.contains("exec POD")) {
+            let (_, command) = line.split_once(" -- ").unwrap_or_else(|| panic!("{line}"));
+            assert!(command.starts_with(&format!("{entry} ")), "{path}: {line}");
+            told += 1;
+        }
+    }
+    assert!(told > 1);
+}
+
 /// The image is that of this version.
 #[test]
 fn the_image_is_of_this_version() {

@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, PodFailurePolicyRule};
 use reseal::exit::Exit;
 
+use super::args::run_args;
 use super::{Setup, container, pod, runs, runs_and_base};
 
 /// Most rules of a policy.
@@ -280,13 +281,36 @@ fn cron(setup: &Setup) -> Option<CronJobSpec> {
 #[test]
 fn the_cron_job_is_the_job_on_a_schedule() {
     let of = |name: &str| Setup::build(&format!("manifests/overlays/{name}"));
-    let cron = of("cronjob-shards").job();
-    assert!(cron.active_deadline_seconds.is_some());
-    let without_deadline = JobSpec {
-        active_deadline_seconds: None,
-        ..cron
-    };
-    assert_eq!(without_deadline, of("shards").job());
+    let mut cron = of("cronjob-shards").job();
+    assert!(cron.active_deadline_seconds.take().is_some());
+    let args = pod_of(&mut cron).containers[0].args.as_mut();
+    let added = ["--pushgateway=", "--until="];
+    let is_added = |arg: &String| added.iter().any(|added| arg.starts_with(added));
+    let args = args.expect("args");
+    assert_eq!(args.extract_if(.., |arg| is_added(arg)).count(), 2);
+    assert_eq!(cron, of("shards").job());
+}
+
+/// The end of the window that Kubernetes knows is the one that reseal knows: only so it can tell whether it will be in time.
+#[test]
+fn the_run_knows_when_its_window_ends() {
+    for setup in runs() {
+        let Some(spec) = cron(&setup) else {
+            continue;
+        };
+        let job = setup.job();
+        let fields: Vec<_> = spec.schedule.split(' ').collect();
+        let [minute, hour] = [fields[0], fields[1]].map(|field| {
+            let number: i64 = field.parse().expect("once a day");
+            number
+        });
+        let window = job.active_deadline_seconds.expect("a window");
+        let end = (hour * 3_600 + minute * 60 + window) % 86_400;
+        let (hour, minute) = (end / 3_600, end % 3_600 / 60);
+        let zone = spec.time_zone.expect("a zone");
+        let wanted = format!("{hour:02}:{minute:02} {zone}");
+        assert_eq!(run_args(&job).limits.until, Some(wanted), "{setup}");
+    }
 }
 
 /// Whether a field of a schedule is made of numbers within bounds, `*`, ranges, steps and lists.

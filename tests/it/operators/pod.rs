@@ -155,13 +155,21 @@ fn port_names(setup: &Setup) -> BTreeSet<String> {
 fn the_network_policy_is_for_these_pods() {
     for setup in runs() {
         let policies = setup.all::<NetworkPolicy>("NetworkPolicy");
-        assert_eq!(policies.len(), 1, "{setup}");
+        let pushes = run_args(&setup.job()).pushgateway.is_some();
+        assert_eq!(policies.len(), 1 + usize::from(pushes), "{setup}");
         for policy in policies {
+            let is_whole = policy.metadata.name.as_deref() == Some("reseal");
             let spec = policy.spec.expect("spec");
             let pods = spec.pod_selector.as_ref().expect("podSelector");
             assert!(selects(pods, pod_labels(&setup.job())), "{setup}");
             let types = spec.policy_types.unwrap_or_default();
-            assert_eq!(types, ["Ingress", "Egress"], "{setup}");
+            // The policies that allow something come together; one of them forbids the rest.
+            let wanted: &[_] = if is_whole {
+                &["Ingress", "Egress"]
+            } else {
+                &["Egress"]
+            };
+            assert_eq!(types, wanted, "{setup}");
             let ports = spec.ingress.iter().flatten();
             let ports = ports.flat_map(|rule| rule.ports.iter().flatten());
             for port in ports {
@@ -174,6 +182,37 @@ fn the_network_policy_is_for_these_pods() {
             }
         }
     }
+}
+
+/// What is pushed can get there, and each group is of one schedule.
+#[test]
+fn what_is_pushed_may_leave_the_pod() {
+    let mut pushing = 0;
+    for setup in runs() {
+        let Some(gateway) = run_args(&setup.job()).pushgateway else {
+            continue;
+        };
+        pushing += 1;
+        let address = gateway.to_string();
+        let (host, group) = address
+            .split_once("/metrics/job/")
+            .unwrap_or_else(|| panic!("{setup}: {address} has no group"));
+        assert!(!group.is_empty(), "{setup}");
+        let port: i32 = host
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok())
+            .expect("a port");
+        let policies = setup.all::<NetworkPolicy>("NetworkPolicy");
+        let specs = policies.into_iter().filter_map(|policy| policy.spec);
+        let egress = specs.flat_map(|spec| spec.egress.unwrap_or_default());
+        let ports = egress.flat_map(|rule| rule.ports.unwrap_or_default());
+        let mut numbers = ports.filter_map(|port| port.port);
+        assert!(
+            numbers.any(|open| open == IntOrString::Int(port)),
+            "{setup}"
+        );
+    }
+    assert!(pushing > 1, "every schedule pushes");
 }
 
 #[test]
@@ -192,6 +231,15 @@ fn the_pod_monitor_finds_these_pods() {
         for endpoint in &monitor.pod_metrics_endpoints {
             assert!(port_names(&setup).contains(&endpoint.port), "{setup}");
             assert_eq!(endpoint.path, "/metrics");
+            // Of the name of a CronJob's Job the controller's digits are cut off.
+            let [cut] = &endpoint.relabelings[..] else {
+                panic!("one relabeling");
+            };
+            assert_eq!(
+                (&cut.source_labels[..], &*cut.target_label),
+                (&["job".to_owned()][..], "job")
+            );
+            assert_eq!(cut.regex, "(.+)-[0-9]{8,}");
             let interval = humantime::parse_duration(&endpoint.interval).expect("a duration");
             let linger = run_args(&setup.job()).metrics_linger;
             assert!(

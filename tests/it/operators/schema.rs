@@ -47,6 +47,15 @@ pub(super) struct Endpoint {
     pub(super) port: String,
     pub(super) path: String,
     pub(super) interval: String,
+    pub(super) relabelings: Vec<Relabeling>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Relabeling {
+    pub(super) source_labels: Vec<String>,
+    pub(super) regex: String,
+    pub(super) target_label: String,
 }
 
 /// As much of the type as is used here. Source: the same.

@@ -141,7 +141,10 @@ pub struct Pushgateway(Server);
 impl Pushgateway {
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        Self(Server::start(PUSHGATEWAY, folder, &[]))
+        // Debian's keeps what it has, for all of the machine, where nothing else is said.
+        let data = folder.path().join("data");
+        let args = [format!("--persistence.file={}", data.display())];
+        Self(Server::start(PUSHGATEWAY, folder, &args))
     }
 
     pub fn url(&self) -> String {
