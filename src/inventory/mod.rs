@@ -47,6 +47,7 @@ use crate::http::Address;
 use crate::job::survey::{self, Listing, Survey, SurveyConfig};
 use crate::limiter::{Budgets, Limiter};
 use crate::listing::{Asker, Disorder};
+use crate::manifest::Reading;
 use crate::object::ManifestEntry;
 use crate::progress::{Progress, Style, Ticker};
 use crate::s3::{Connection, S3};
@@ -390,7 +391,7 @@ impl Earlier {
             throttle_url: None,
         };
         let survey = Survey::new(&within, Progress::new(Style::None)).await?;
-        let listing = survey.open(location, shutdown).await?;
+        let listing = survey.open(location, &Reading::default(), shutdown).await?;
         let of_bucket = &listing.prepared.bucket;
         if listing.prepared.rows > 0 && *of_bucket != config.bucket {
             return Err(Error::usage(format!(
