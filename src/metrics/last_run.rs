@@ -41,8 +41,16 @@ pub const ROWS: Metric = Metric::gauge(
     "Rows of the manifest that had their outcome at the end of the last run, by outcome.",
 );
 
+/// Rows that it settled itself.
+pub const SETTLED: Metric = Metric::gauge(
+    "reseal_last_run_rows_settled",
+    Unit::Count,
+    &[],
+    "Rows that the last run settled itself; 0 where nothing was left to do.",
+);
+
 /// Everything that is pushed.
-pub const TABLE: [&Metric; 5] = [&EXIT_CODE, &END, &SUCCESS, &DURATION, &ROWS];
+pub const TABLE: [&Metric; 6] = [&EXIT_CODE, &END, &SUCCESS, &DURATION, &ROWS, &SETTLED];
 
 /// A run that is over.
 pub(super) struct LastRun {
@@ -50,8 +58,10 @@ pub(super) struct LastRun {
     /// In seconds since 1970.
     pub end: f64,
     pub seconds: f64,
-    /// Succeeded, skipped, failed.
+    /// Succeeded, skipped, failed; in earlier runs, too.
     pub rows: [u64; 3],
+    /// In this run.
+    pub settled: u64,
 }
 
 impl LastRun {
@@ -63,6 +73,7 @@ impl LastRun {
                 name if name == SUCCESS.name && self.exit != Exit::Complete => continue,
                 name if name == EXIT_CODE.name => vec![(String::new(), self.exit.code().into())],
                 name if name == DURATION.name => vec![(String::new(), self.seconds)],
+                name if name == SETTLED.name => vec![(String::new(), self.settled as f64)],
                 name if name == ROWS.name => [SUCCEEDED, SKIPPED, FAILED]
                     .iter()
                     .zip(self.rows)
@@ -93,10 +104,12 @@ mod tests {
             end: 1_700_000_000.0,
             seconds: 1.5,
             rows: [3, 2, 1],
+            settled: 4,
         };
         let failed = run(Exit::RowsFailed).render();
         assert!(failed.contains("reseal_last_run_exit_code 3\n"), "{failed}");
         assert!(failed.contains("reseal_last_run_rows{outcome=\"failed\"} 1\n"));
+        assert!(failed.contains("reseal_last_run_rows_settled 4\n"));
         assert!(!failed.contains(SUCCESS.name));
         let done = run(Exit::Complete).render();
         assert!(done.contains("reseal_last_run_success_timestamp_seconds 1700000000\n"));

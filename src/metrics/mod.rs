@@ -47,8 +47,10 @@ pub struct Metrics {
     stalls: u32,
     /// Outcomes that are not in the state yet.
     pending: u64,
-    /// Rows of the job that succeeded, were skipped, failed.
+    /// Rows of the shard that succeeded, were skipped, failed.
     settled_rows: [u64; 3],
+    /// Rows that this process settled.
+    own_rows: u64,
     unfolded: u32,
 }
 
@@ -75,6 +77,7 @@ impl Metrics {
             stalls: 0,
             pending: 0,
             settled_rows: [0; 3],
+            own_rows: 0,
             unfolded: 0,
         };
         for not_yet in [&table::JOURNAL_WRITTEN, &table::EXIT_CODE] {
@@ -187,6 +190,7 @@ impl Metrics {
             end: unix_seconds(),
             seconds: self.begun.elapsed().as_secs_f64(),
             rows,
+            settled: self.own_rows,
         }
         .render()
     }
@@ -238,6 +242,7 @@ impl Metrics {
                 &self.hot.failed
             }
         };
+        self.own_rows += 1;
         self.pending = self.pending.saturating_sub(1);
         settled.tasks.increment(1);
         settled.rows.increment(1.0);

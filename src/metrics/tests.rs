@@ -169,6 +169,12 @@ fn a_resumed_run_counts_its_own_rows_and_gauges_the_whole_job() {
     for (series, wanted) in expected {
         assert_eq!(value(&metrics, series), wanted, "{series}");
     }
+    let pushed = metrics.last_run(Exit::RowsFailed);
+    assert!(
+        pushed.contains("reseal_last_run_rows_settled 3\n"),
+        "{pushed}"
+    );
+    assert!(pushed.contains("reseal_last_run_rows{outcome=\"succeeded\"} 2\n"));
     let age = unix_seconds() - value(&metrics, "reseal_last_settled_timestamp_seconds");
     assert!((0.0..60.0).contains(&age), "{age}");
 }

@@ -168,6 +168,20 @@ fn the_docs_name_every_overlay_and_no_other() {
     }
 }
 
+/// A schedule takes the newest inventory, each with a state of its own; a Job goes on with the one that it was given.
+#[test]
+fn schedules_take_the_newest_inventory() {
+    for setup in runs() {
+        let run = run_args(&setup.job());
+        let is_scheduled = setup.resources.iter().any(|one| one["kind"] == "CronJob");
+        let is_folder = run.manifest.to_string().ends_with('/');
+        assert_eq!(is_folder, is_scheduled, "{setup}: {}", run.manifest);
+        if let Some(state) = &run.state {
+            assert!(state.names_inventory(), "{setup}: {state}");
+        }
+    }
+}
+
 /// There is no shell and no search path in the image: what is run in a pod is named as the image names it.
 #[test]
 fn what_the_docs_run_in_a_pod_is_there() {

@@ -288,7 +288,12 @@ fn the_cron_job_is_the_job_on_a_schedule() {
     let is_added = |arg: &String| added.iter().any(|added| arg.starts_with(added));
     let args = args.expect("args");
     assert_eq!(args.extract_if(.., |arg| is_added(arg)).count(), 2);
-    assert_eq!(cron, of("shards").job());
+    let mut job = of("shards").job();
+    for of in [&mut cron, &mut job] {
+        let args = pod_of(of).containers[0].args.as_mut().expect("args");
+        assert!(args.remove(1).starts_with("--manifest="));
+    }
+    assert_eq!(cron, job);
 }
 
 /// The end of the window that Kubernetes knows is the one that reseal knows: only so it can tell whether it will be in time.
