@@ -19,7 +19,7 @@ use super::{
     PlanArgs, ProgressMode, ReportArgs, RunArgs, Scope, StatusArgs, StoreArgs, UndoArgs,
     VerifyArgs,
 };
-use crate::config::{self, JobConfig, TargetOptions};
+use crate::config::{self, JobConfig};
 use crate::engine::{self, Settings};
 use crate::error::Error;
 use crate::exit::Exit;
@@ -66,9 +66,9 @@ fn run(
     out: &mut dyn Write,
     fail: &dyn Fn(&Error),
 ) -> Result<Exit, Error> {
-    let progress = Progress::new(args.progress.style());
+    let progress = Progress::new(args.telling.progress.style());
     start_log(format, &progress)?;
-    let output = args.output;
+    let output = args.telling.output;
     let limits = args.limits.limits()?;
     let config = JobConfig {
         deadline: limits.end(),
@@ -96,9 +96,9 @@ fn run(
 }
 
 fn plan(args: PlanArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
-    let progress = Progress::new(args.progress.style());
+    let progress = Progress::new(args.telling.progress.style());
     start_log(format, &progress)?;
-    let output = args.output;
+    let output = args.telling.output;
     let html = args.html.clone();
     let limits = args.limits.limits()?;
     let config = args.into_config()?;
@@ -125,9 +125,9 @@ fn plan(args: PlanArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, 
 }
 
 fn verify(args: VerifyArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
-    let progress = Progress::new(args.progress.style());
+    let progress = Progress::new(args.telling.progress.style());
     start_log(format, &progress)?;
-    let output = args.output;
+    let output = args.telling.output;
     let limits = args.limits.limits()?;
     let config = args.into_config()?;
     allow_open_files();
@@ -146,9 +146,9 @@ fn verify(args: VerifyArgs, format: LogFormat, out: &mut dyn Write) -> Result<Ex
 }
 
 fn undo(args: UndoArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
-    let progress = Progress::new(args.progress.style());
+    let progress = Progress::new(args.telling.progress.style());
     start_log(format, &progress)?;
-    let output = args.output;
+    let output = args.telling.output;
     let limits = args.limits.limits()?;
     let config = args.into_config()?;
     allow_open_files();
@@ -192,23 +192,8 @@ impl RunArgs {
     /// # Errors
     /// A combination that makes no sense, or a key file that can't be read.
     pub fn into_config(self) -> Result<JobConfig, Error> {
-        if self.sse_c_key_file.is_some() || !self.source_sse_c_key_file.is_empty() {
-            keep_out_of_core_dumps()?;
-        }
-        let target = config::target(
-            self.to.into(),
-            TargetOptions {
-                kms_key_id: self.kms_key_id,
-                bucket_key: self.bucket_key,
-                kms_encryption_context: self.kms_encryption_context,
-                sse_c_key_file: self.sse_c_key_file,
-            },
-        )?;
-        let source_keys = self
-            .source_sse_c_key_file
-            .iter()
-            .map(|file| config::customer_key(file))
-            .collect::<Result<_, _>>()?;
+        let target = self.target.into_target()?;
+        let source_keys = self.source_keys.keys()?;
         if self.report == Some(config::Location::Stdin) {
             return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
         }
@@ -354,9 +339,9 @@ fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
 }
 
 fn inventory(args: InventoryArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, Error> {
-    let ticker = Ticker::new(args.progress.style());
+    let ticker = Ticker::new(args.telling.progress.style());
     start_log_to(format, ticker.writer())?;
-    let output = args.output;
+    let output = args.telling.output;
     let limits = args.limits.limits()?;
     let config = args.into_config()?;
     allow_open_files();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::limits::LimitArgs;
-use super::{OutputFormat, ProgressMode, StoreArgs};
+use super::{StoreArgs, TellingArgs};
 use crate::config::Location;
 use crate::error::Error;
 use crate::inventory::{self, InventoryConfig};
@@ -82,24 +82,9 @@ pub struct InventoryArgs {
     /// When it ends before everything is listed, and what comes first.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// The summary on standard output.
-    #[arg(
-        long,
-        env = "RESEAL_OUTPUT",
-        default_value = "text",
-        value_name = "FORMAT",
-        help_heading = "Telling"
-    )]
-    pub output: OutputFormat,
-    /// Progress on standard error; auto is a line on a terminal and log lines elsewhere.
-    #[arg(
-        long,
-        env = "RESEAL_PROGRESS",
-        default_value = "auto",
-        value_name = "STYLE",
-        help_heading = "Telling"
-    )]
-    pub progress: ProgressMode,
+    /// How it tells what it came to.
+    #[command(flatten)]
+    pub telling: TellingArgs,
 }
 
 /// How data files look.

@@ -10,6 +10,7 @@ mod rewrite;
 mod selection;
 mod shards;
 mod state;
+mod target;
 mod undo;
 mod verify;
 
@@ -30,6 +31,7 @@ pub use rewrite::{ProbeMode, RewriteArgs, TrustArgs};
 pub use selection::{FilterArgs, ReadingArgs};
 pub use shards::ShardArgs;
 pub use state::{ReportArgs, StatusArgs};
+pub use target::{SourceKeyArgs, TargetArgs, TellingArgs};
 pub use undo::UndoArgs;
 pub use verify::VerifyArgs;
 
@@ -100,50 +102,12 @@ pub struct RunArgs {
     /// Which of its rows are meant.
     #[command(flatten)]
     pub filters: FilterArgs,
-    /// The encryption that the objects shall be under.
-    #[arg(long, env = "RESEAL_TO", value_name = "MODE")]
-    pub to: ToMode,
-    /// The KMS key: ARN, id, alias or alias ARN. Without it, the AWS-managed key aws/s3.
-    #[arg(
-        long,
-        env = "RESEAL_KMS_KEY_ID",
-        value_name = "KEY",
-        help_heading = "Target"
-    )]
-    pub kms_key_id: Option<String>,
-    /// Whether objects use an S3 Bucket Key (SSE-KMS). Left out, what is written uses one, but no object is rewritten for it.
-    #[arg(
-        long,
-        env = "RESEAL_BUCKET_KEY",
-        value_name = "BOOL",
-        help_heading = "Target"
-    )]
-    pub bucket_key: Option<bool>,
-    /// Additional encryption context: a JSON object of strings.
-    #[arg(
-        long,
-        env = "RESEAL_KMS_ENCRYPTION_CONTEXT",
-        value_name = "JSON",
-        help_heading = "Target"
-    )]
-    pub kms_encryption_context: Option<String>,
-    /// The new customer key (SSE-C): a file with 32 raw bytes or their base64.
-    #[arg(
-        long,
-        env = "RESEAL_SSE_C_KEY_FILE",
-        value_name = "FILE",
-        help_heading = "Target"
-    )]
-    pub sse_c_key_file: Option<PathBuf>,
-    /// A customer key that objects are under now; may be given again.
-    #[arg(
-        long,
-        env = "RESEAL_SOURCE_SSE_C_KEY_FILE",
-        value_name = "FILE",
-        value_delimiter = ',',
-        help_heading = "Source"
-    )]
-    pub source_sse_c_key_file: Vec<PathBuf>,
+    /// What the objects shall be under.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The customer keys that objects are under now.
+    #[command(flatten)]
+    pub source_keys: SourceKeyArgs,
     /// The store.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -249,24 +213,9 @@ pub struct RunArgs {
         help_heading = "State and report"
     )]
     pub control_socket: Option<PathBuf>,
-    /// The summary on standard output.
-    #[arg(
-        long,
-        env = "RESEAL_OUTPUT",
-        default_value = "text",
-        value_name = "FORMAT",
-        help_heading = "Telling"
-    )]
-    pub output: OutputFormat,
-    /// Progress on standard error; auto is a bar on a terminal and log lines elsewhere.
-    #[arg(
-        long,
-        env = "RESEAL_PROGRESS",
-        default_value = "auto",
-        value_name = "STYLE",
-        help_heading = "Telling"
-    )]
-    pub progress: ProgressMode,
+    /// How it tells what it came to.
+    #[command(flatten)]
+    pub telling: TellingArgs,
 }
 
 /// The store and who we are to it. Credentials come as in every AWS SDK.

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::commands::keep_out_of_core_dumps;
 use super::rewrite::verify;
 use super::shards::CONCURRENCY_DEFAULT;
 use super::{
-    BudgetArgs, FilterArgs, LimitArgs, OutputFormat, ProbeMode, ProgressMode, ReadingArgs,
-    RewriteArgs, StoreArgs, ToMode,
+    BudgetArgs, FilterArgs, LimitArgs, ProbeMode, ReadingArgs, RewriteArgs, SourceKeyArgs,
+    StoreArgs, TargetArgs, TellingArgs,
 };
-use crate::config::{self, Location, TargetOptions, Trust};
+use crate::config::{self, Location, Trust};
 use crate::error::Error;
 use crate::forecast::{PRICES_BYTES_MAX, Prices};
 use crate::job::plan::{PlanConfig, SAMPLE_MAX};
@@ -33,9 +32,9 @@ pub struct PlanArgs {
     /// Which of its rows are meant.
     #[command(flatten)]
     pub filters: FilterArgs,
-    /// The encryption that the objects shall be under.
-    #[arg(long, env = "RESEAL_TO", value_name = "MODE")]
-    pub to: ToMode,
+    /// What the objects shall be under.
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// Look at so many rows only, chosen by chance, and estimate: at most 1,000,000 [default: all].
     #[arg(long, env = "RESEAL_SAMPLE", value_name = "ROWS")]
     pub sample: Option<NonZeroU64>,
@@ -45,47 +44,9 @@ pub struct PlanArgs {
     /// Write a page for whoever signs it off, which needs nothing else.
     #[arg(long, env = "RESEAL_HTML", value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// The KMS key: ARN, id, alias or alias ARN. Without it, the AWS-managed key aws/s3.
-    #[arg(
-        long,
-        env = "RESEAL_KMS_KEY_ID",
-        value_name = "KEY",
-        help_heading = "Target"
-    )]
-    pub kms_key_id: Option<String>,
-    /// Whether objects would use an S3 Bucket Key (SSE-KMS).
-    #[arg(
-        long,
-        env = "RESEAL_BUCKET_KEY",
-        value_name = "BOOL",
-        help_heading = "Target"
-    )]
-    pub bucket_key: Option<bool>,
-    /// Additional encryption context: a JSON object of strings.
-    #[arg(
-        long,
-        env = "RESEAL_KMS_ENCRYPTION_CONTEXT",
-        value_name = "JSON",
-        help_heading = "Target"
-    )]
-    pub kms_encryption_context: Option<String>,
-    /// The new customer key (SSE-C): a file with 32 raw bytes or their base64.
-    #[arg(
-        long,
-        env = "RESEAL_SSE_C_KEY_FILE",
-        value_name = "FILE",
-        help_heading = "Target"
-    )]
-    pub sse_c_key_file: Option<PathBuf>,
-    /// A customer key that objects are under now; may be given again.
-    #[arg(
-        long,
-        env = "RESEAL_SOURCE_SSE_C_KEY_FILE",
-        value_name = "FILE",
-        value_delimiter = ',',
-        help_heading = "Source"
-    )]
-    pub source_sse_c_key_file: Vec<PathBuf>,
+    /// The customer keys that objects are under now.
+    #[command(flatten)]
+    pub source_keys: SourceKeyArgs,
     /// The store.
     #[command(flatten)]
     pub store: StoreArgs,
@@ -129,24 +90,9 @@ pub struct PlanArgs {
     /// When it ends before its rows do.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// The plan on standard output.
-    #[arg(
-        long,
-        env = "RESEAL_OUTPUT",
-        default_value = "text",
-        value_name = "FORMAT",
-        help_heading = "Telling"
-    )]
-    pub output: OutputFormat,
-    /// Progress on standard error; auto is a bar on a terminal and log lines elsewhere.
-    #[arg(
-        long,
-        env = "RESEAL_PROGRESS",
-        default_value = "auto",
-        value_name = "STYLE",
-        help_heading = "Telling"
-    )]
-    pub progress: ProgressMode,
+    /// How it tells what it came to.
+    #[command(flatten)]
+    pub telling: TellingArgs,
 }
 
 impl PlanArgs {
@@ -155,22 +101,8 @@ impl PlanArgs {
     /// # Errors
     /// A combination that makes no sense, or a file that can't be read.
     pub fn into_config(self) -> Result<PlanConfig, Error> {
-        if self.sse_c_key_file.is_some() || !self.source_sse_c_key_file.is_empty() {
-            keep_out_of_core_dumps()?;
-        }
-        let target = config::target(
-            self.to.into(),
-            TargetOptions {
-                kms_key_id: self.kms_key_id,
-                bucket_key: self.bucket_key,
-                kms_encryption_context: self.kms_encryption_context,
-                sse_c_key_file: self.sse_c_key_file,
-            },
-        )?;
-        let source_keys = self.source_sse_c_key_file.iter();
-        let source_keys = source_keys
-            .map(|file| config::customer_key(file))
-            .collect::<Result<_, _>>()?;
+        let target = self.target.into_target()?;
+        let source_keys = self.source_keys.keys()?;
         let reading = self.reading.with(self.filters)?;
         let selection = reading.selection.clone();
         let rewriting = self.rewrite.into_settings(self.verify, selection)?;

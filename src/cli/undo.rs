@@ -1,15 +1,12 @@
 //! `reseal undo`.
 
-use std::path::PathBuf;
-
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
-use super::commands::keep_out_of_core_dumps;
 use super::rewrite::{losses, verify};
 use super::shards::CONCURRENCY_DEFAULT;
-use super::{BudgetArgs, LimitArgs, OutputFormat, ProgressMode, Scope, StoreArgs};
-use crate::config::{self, Location};
+use super::{BudgetArgs, LimitArgs, Scope, SourceKeyArgs, StoreArgs, TellingArgs};
+use crate::config::Location;
 use crate::error::Error;
 use crate::job::survey::SurveyConfig;
 use crate::job::undo::{REPORT_DEFAULT, UndoConfig};
@@ -28,14 +25,9 @@ pub struct UndoArgs {
     /// Look at everything and say what would be written back; change nothing.
     #[arg(long, env = "RESEAL_DRY_RUN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
-    /// A customer key that objects are under, or were; may be given again.
-    #[arg(
-        long,
-        env = "RESEAL_SOURCE_SSE_C_KEY_FILE",
-        value_name = "FILE",
-        value_delimiter = ','
-    )]
-    pub source_sse_c_key_file: Vec<PathBuf>,
+    /// The customer keys that objects are under now.
+    #[command(flatten)]
+    pub source_keys: SourceKeyArgs,
     /// What may be lost where it can't be seen: as for run.
     #[arg(
         long,
@@ -90,24 +82,9 @@ pub struct UndoArgs {
     /// When it ends before its rows do.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// What it came to, on standard output.
-    #[arg(
-        long,
-        env = "RESEAL_OUTPUT",
-        default_value = "text",
-        value_name = "FORMAT",
-        help_heading = "Telling"
-    )]
-    pub output: OutputFormat,
-    /// Progress on standard error; auto is a bar on a terminal and log lines elsewhere.
-    #[arg(
-        long,
-        env = "RESEAL_PROGRESS",
-        default_value = "auto",
-        value_name = "STYLE",
-        help_heading = "Telling"
-    )]
-    pub progress: ProgressMode,
+    /// How it tells what it came to.
+    #[command(flatten)]
+    pub telling: TellingArgs,
 }
 
 impl UndoArgs {
@@ -116,13 +93,7 @@ impl UndoArgs {
     /// # Errors
     /// A combination that makes no sense, or a key file that can't be read.
     pub fn into_config(self) -> Result<UndoConfig, Error> {
-        if !self.source_sse_c_key_file.is_empty() {
-            keep_out_of_core_dumps()?;
-        }
-        let source_keys = self.source_sse_c_key_file.iter();
-        let source_keys = source_keys
-            .map(|file| config::customer_key(file))
-            .collect::<Result<_, _>>()?;
+        let source_keys = self.source_keys.keys()?;
         if self.report == Location::Stdin {
             return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
         }

@@ -10,7 +10,7 @@ use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 use super::commands::keep_out_of_core_dumps;
 use super::shards::CONCURRENCY_DEFAULT;
 use super::{
-    FilterArgs, LimitArgs, OutputFormat, ProgressMode, ReadingArgs, Scope, StoreArgs, ToMode,
+    FilterArgs, LimitArgs, ReadingArgs, Scope, SourceKeyArgs, StoreArgs, TellingArgs, ToMode,
 };
 use crate::config::{self, Location, TargetOptions};
 use crate::error::Error;
@@ -88,15 +88,9 @@ pub struct VerifyArgs {
         help_heading = "Target"
     )]
     pub sse_c_key_file: Option<PathBuf>,
-    /// A customer key that objects may be under still; may be given again.
-    #[arg(
-        long,
-        env = "RESEAL_SOURCE_SSE_C_KEY_FILE",
-        value_name = "FILE",
-        value_delimiter = ',',
-        help_heading = "Source"
-    )]
-    pub source_sse_c_key_file: Vec<PathBuf>,
+    /// The customer keys that objects are under now.
+    #[command(flatten)]
+    pub source_keys: SourceKeyArgs,
     /// Say whether this key may be retired: a KMS key's ARN or id, or the MD5 of a customer's key in base64; may be given again.
     #[arg(
         long,
@@ -144,24 +138,9 @@ pub struct VerifyArgs {
     /// When it ends before its rows do.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// What it came to, on standard output.
-    #[arg(
-        long,
-        env = "RESEAL_OUTPUT",
-        default_value = "text",
-        value_name = "FORMAT",
-        help_heading = "Telling"
-    )]
-    pub output: OutputFormat,
-    /// Progress on standard error; auto is a bar on a terminal and log lines elsewhere.
-    #[arg(
-        long,
-        env = "RESEAL_PROGRESS",
-        default_value = "auto",
-        value_name = "STYLE",
-        help_heading = "Telling"
-    )]
-    pub progress: ProgressMode,
+    /// How it tells what it came to.
+    #[command(flatten)]
+    pub telling: TellingArgs,
 }
 
 /// What a survey may send.
@@ -226,7 +205,7 @@ impl VerifyArgs {
     /// # Errors
     /// A combination that makes no sense, or a key file that can't be read.
     pub fn into_config(self) -> Result<VerifyConfig, Error> {
-        if self.sse_c_key_file.is_some() || !self.source_sse_c_key_file.is_empty() {
+        if self.sse_c_key_file.is_some() {
             keep_out_of_core_dumps()?;
         }
         let options = TargetOptions {
@@ -247,10 +226,7 @@ impl VerifyArgs {
             }
             None => None,
         };
-        let source_keys = self.source_sse_c_key_file.iter();
-        let source_keys = source_keys
-            .map(|file| config::customer_key(file))
-            .collect::<Result<_, _>>()?;
+        let source_keys = self.source_keys.keys()?;
         if self.report == Location::Stdin {
             return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
         }

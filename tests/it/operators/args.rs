@@ -132,7 +132,12 @@ fn customer_keys_are_files_of_a_secret() {
             let volume = volumes.iter().find(|volume| volume.name == name);
             volume.is_some_and(|volume| volume.secret.is_some())
         };
-        for key in run.source_sse_c_key_file.iter().chain(&run.sse_c_key_file) {
+        for key in run
+            .source_keys
+            .source_sse_c_key_file
+            .iter()
+            .chain(&run.target.sse_c_key_file)
+        {
             let folder = key.parent().expect("a folder");
             let mount = mounts
                 .iter()
