@@ -24,7 +24,7 @@ use crate::forecast::{
 };
 use crate::manifest::Reading;
 use crate::object::ManifestEntry;
-use crate::outcome::Method;
+use crate::outcome::{Method, SkipReason, TaskOutcome};
 use crate::plan::{MethodChoice, Requests};
 use crate::probe::{self, Wish};
 use crate::profile::StoreProfile;
@@ -127,10 +127,14 @@ impl Planning<'_> {
         let emit = |event: Event<'_>| self.on(&event);
         let ctx = survey.context(known, basis.target.clone(), &emit);
         let sample = config.sample.map(|size| chosen(rows, size));
-        let canary = config
-            .trust
-            .canary
-            .unwrap_or_else(|| default_canary(&survey.s3, &basis.profile, Probe::Auto));
+        // The few objects that are read back first are no sample of anything.
+        let canary = match sample {
+            Some(_) => 0,
+            None => config
+                .trust
+                .canary
+                .unwrap_or_else(|| default_canary(&survey.s3, &basis.profile, Probe::Auto)),
+        };
         let mut folding = Folding {
             forecast: Forecast::default(),
             ctx: &ctx,
@@ -147,6 +151,11 @@ impl Planning<'_> {
         survey
             .each(&ctx, rows, entries, shutdown, decide, |entry, decision| {
                 folding.add(&entry.key, decision.as_ref(), &terms);
+                // The row is done with; what would become of it is told at the end.
+                emit(Event::Settled {
+                    key: &entry.key,
+                    outcome: &TaskOutcome::Skipped(SkipReason::AlreadyEncrypted),
+                });
                 Ok(())
             })
             .await?;
