@@ -118,10 +118,11 @@ pub struct Failure {
 }
 
 /// The codes of rows that were refused: nothing was sent that could have changed their object. Why is the planner's matter.
-pub const REFUSAL_CODES: [&str; 17] = [
+pub const REFUSAL_CODES: [&str; 18] = [
     "AclUnknown",
     "AnnotationsUnknown",
     "BucketDefaultRetention",
+    "KeyNotSupported",
     "KmsContextUnknown",
     "LockUnknown",
     "MetadataNotShown",

@@ -75,6 +75,18 @@ impl S3Error {
         }
     }
 
+    /// No request is sent for a key that is white space alone.
+    pub fn unsupported_key() -> Self {
+        Self {
+            operation: "HeadObject",
+            code: "KeyNotSupported".to_owned(),
+            http_status: 0,
+            message: "the AWS SDK sends no request for a key that is white space alone".to_owned(),
+            request_id: None,
+            retry_after: None,
+        }
+    }
+
     /// The object is not what was looked at, as a look has told and not the store: a conflict like any other.
     pub fn changed_meanwhile(operation: &'static str) -> Self {
         Self {

@@ -135,8 +135,18 @@ impl PlanArgs {
             },
             sample,
             prices: self.prices.as_deref().map(prices).transpose()?,
+            command: typed(),
         })
     }
+}
+
+/// What was typed after the name of the program. No secret is typed: keys are in files.
+fn typed() -> String {
+    let words = std::env::args_os().skip(1);
+    let words: Vec<_> = words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    words.join(" ")
 }
 
 /// Reads a price table.

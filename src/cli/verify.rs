@@ -3,6 +3,8 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
@@ -17,7 +19,10 @@ use crate::error::Error;
 use crate::job::survey::SurveyConfig;
 use crate::job::verify::{REPORT_DEFAULT, Scrutiny, VerifyConfig};
 use crate::limiter::Budgets;
-use crate::verification::Wish;
+use crate::verification::{Wish, is_kms_key};
+
+/// Bytes of an MD5.
+const MD5_BYTES: usize = 16;
 
 /// `reseal verify`.
 #[derive(Debug, Args)]
@@ -278,13 +283,27 @@ fn retired(key: &str) -> Result<String, Error> {
     if key.is_empty() {
         return Err(Error::usage("--retire-key has an empty key"));
     }
+    let is_md5 = BASE64.decode(key).is_ok_and(|md5| md5.len() == MD5_BYTES);
     if key.starts_with("alias/") || key.contains(":alias/") {
         return Err(Error::usage(format!(
             "--retire-key {key}: an alias may stand for another key tomorrow"
         ))
         .hint("give the key's ARN or id"));
     }
-    Ok(key.to_owned())
+    if is_md5 {
+        return Ok(key.to_owned());
+    }
+    // Hexadecimal digits are spelt either way.
+    let key = match key.rsplit_once('/') {
+        Some((head, id)) => format!("{head}/{}", id.to_ascii_lowercase()),
+        None => key.to_ascii_lowercase(),
+    };
+    if !is_kms_key(&key) {
+        return Err(Error::usage(format!("--retire-key {key}: no key is called that")).hint(
+            "give a KMS key's ARN (arn:aws:kms:…:key/…) or its id (a UUID, or mrk-…), or the MD5 of a customer's key in base64",
+        ));
+    }
+    Ok(key)
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -316,8 +335,19 @@ mod tests {
         for bad in ["", "read", "sample=0%", "sample=101%", "sample=x"] {
             assert!(share(bad).is_err(), "{bad}");
         }
-        assert!(retired("arn:aws:kms:us-east-1:111122223333:key/1").is_ok());
-        for bad in ["", "alias/app", "arn:aws:kms:us-east-1:1:alias/app"] {
+        assert!(
+            retired("arn:aws:kms:us-east-1:111122223333:key/1234ABCD-12ab-34cd-56ef-1234567890ab")
+                .is_ok()
+        );
+        for bad in [
+            "",
+            "alias/app",
+            "arn:aws:kms:us-east-1:1:alias/app",
+            "nonsense",
+            "key/1234abcd-12ab-34cd-56ef-1234567890ab",
+            "1234abcd-12ab-34cd-56ef-1234567890a",
+            "aws/s3",
+        ] {
             assert!(retired(bad).is_err(), "{bad}");
         }
     }

@@ -144,6 +144,7 @@ fn about_table(html: &mut String, told: &Told) {
         ("Target", &about.target),
         ("KMS key", key),
         ("Planned", &about.planned_at),
+        ("Command", &about.command),
     ] {
         if !value.is_empty() {
             put(
@@ -190,7 +191,7 @@ fn chart(html: &mut String, title: &str, shares: &[Share]) {
         html,
         format_args!(
             "<h2>{title}</h2>\n<table class=\"chart\">\n\
-             <tr><th></th><th>objects</th><th>bytes</th><th></th></tr>\n"
+             <tr><th></th><th>objects</th><th>bytes</th><th>of the objects</th></tr>\n"
         ),
     );
     for share in shares {

@@ -50,6 +50,7 @@ fn about() -> About {
         target: "sse-kms".to_owned(),
         kms_key: None,
         planned_at: "2026-01-01T00:00:00Z".to_owned(),
+        command: "plan".to_owned(),
         left_out: BTreeMap::new(),
     }
 }

@@ -22,6 +22,8 @@ pub struct About {
     pub kms_key: Option<String>,
     /// When it was planned: RFC 3339.
     pub planned_at: String,
+    /// What was asked for, as it was typed.
+    pub command: String,
     /// Rows of the manifest that the filters leave out, by filter: they are none of the plan's.
     pub left_out: BTreeMap<&'static str, u64>,
 }

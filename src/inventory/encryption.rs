@@ -88,6 +88,10 @@ impl<'a> Looks<'a> {
         if listed.is_delete_marker {
             return Ok(Told::This(Looked::default()));
         }
+        // The SDK sends no request for such a key, and complains as if it were about everything.
+        if listed.key.trim().is_empty() {
+            return Ok(Told::Refused(S3Error::unsupported_key()));
+        }
         let object = ObjectRef {
             bucket: self.bucket,
             key: &listed.key,

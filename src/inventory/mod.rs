@@ -111,14 +111,31 @@ pub struct InventoryConfig {
     pub throttle_url: Option<Address>,
 }
 
+/// Bytes of a prefix's digest in the name of its inventories' folder.
+const PREFIX_ID_BYTES: usize = 6;
+
 impl InventoryConfig {
-    fn config_id(&self) -> &str {
-        let default = match self.diff {
-            // What takes the newest inventory of a folder must not take a part of one for all of it.
-            Some(_) => "reseal-diff",
-            None => "reseal",
+    /// What takes the newest inventory of a folder must not take a part of one for all of it.
+    fn config_id(&self) -> String {
+        let default = || {
+            let kind = match self.diff {
+                Some(_) => "reseal-diff",
+                None => "reseal",
+            };
+            match self.prefix.as_str() {
+                "" => kind.to_owned(),
+                prefix => {
+                    let digest = Sha256::digest(prefix.as_bytes());
+                    let digest: String = digest
+                        .iter()
+                        .take(PREFIX_ID_BYTES)
+                        .map(|byte| format!("{byte:02x}"))
+                        .collect();
+                    format!("{kind}-prefix-{digest}")
+                }
+            }
         };
-        self.config_id.as_deref().unwrap_or(default)
+        self.config_id.clone().unwrap_or_else(default)
     }
 
     /// What must stay as it is for the same inventory to go on.
@@ -140,7 +157,7 @@ impl InventoryConfig {
             ),
             of("--endpoint-url", endpoint.unwrap_or("AWS")),
             of("--out", &out),
-            of("--config-id", self.config_id()),
+            of("--config-id", &self.config_id()),
             of("--format", self.format.name()),
             of(
                 "--versions",
@@ -212,7 +229,7 @@ pub async fn run(
     let folder = config.state.clone().unwrap_or_else(|| state_of(&pinned));
     let mut state = open(&config, &out, &putter, &folder, pinned).await?;
     let already_listed = state.counts().rows;
-    let layout = Layout::new(&config.bucket, config.config_id(), state.folder_at())
+    let layout = Layout::new(&config.bucket, &config.config_id(), state.folder_at())
         .ok_or_else(|| Error::new(Exit::State, "the state's date is none"))?;
     let columns = Column::of(config.with_versions, config.with_encryption);
     let of = Job {
@@ -347,7 +364,7 @@ async fn free_minute(
 ) -> Result<i64, Error> {
     for minutes in 0..MINUTES_AHEAD_MAX {
         let at = began + minutes * 60;
-        let layout = Layout::new(&config.bucket, config.config_id(), at);
+        let layout = Layout::new(&config.bucket, &config.config_id(), at);
         let layout =
             layout.ok_or_else(|| Error::new(Exit::Internal, "this machine's clock is wrong"))?;
         if !out.has(putter, &layout.file(CHECKSUM)).await? {

@@ -6,6 +6,9 @@
 
 use std::path::Path;
 
+use time::Date;
+use time::macros::format_description;
+
 use super::home::Home;
 use super::source::{patiently, unbegun, unreadable};
 use super::spec::JobFile;
@@ -18,6 +21,8 @@ use crate::s3::{Ask, S3};
 
 /// What a dated folder is called: digits stand where there are zeros.
 const DATED: &[u8] = b"0000-00-00T00-00Z";
+/// Characters of the day in it.
+const DATE_CHARS: usize = 10;
 /// The list of an inventory's data files.
 const MANIFEST: &str = "manifest.json";
 /// What says that the inventory is whole.
@@ -129,6 +134,13 @@ fn is_dated(name: &str) -> bool {
             b'0' => found.is_ascii_digit(),
             shape => found == *shape,
         })
+        && Date::parse(
+            &name[..DATE_CHARS],
+            format_description!("[year]-[month]-[day]"),
+        )
+        .is_ok()
+        && name[DATE_CHARS + 1..DATE_CHARS + 3] < *"24"
+        && name[DATE_CHARS + 4..DATE_CHARS + 6] < *"60"
 }
 
 async fn newest(s3: &S3, folder: &Location, emit: &dyn Fn(Event<'_>)) -> Result<Location, Error> {

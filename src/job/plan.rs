@@ -56,6 +56,8 @@ pub struct PlanConfig {
     pub sample: Option<u64>,
     /// What things cost; `None` is what AWS lists, and nothing elsewhere.
     pub prices: Option<Prices>,
+    /// What was typed, for whoever signs it off.
+    pub command: String,
 }
 
 /// What came of it.
@@ -207,6 +209,7 @@ impl Planning<'_> {
             target: basis.target.name().to_owned(),
             kms_key: key.and_then(|kms| kms.resolved.clone().or_else(|| kms.key_id.clone())),
             planned_at: planned_at.expect("UTC has a spelling"),
+            command: self.config.command.clone(),
             left_out: left_out(&listing.prepared),
         }
     }

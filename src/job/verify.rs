@@ -199,6 +199,14 @@ impl Verifying<'_> {
         survey
             .each(&ctx, opened.total, opened.rows, shutdown, look, fold)
             .await?;
+        if let Scrutiny::Bucket { name, prefix, .. } = &config.scrutiny
+            && !prefix.is_empty()
+            && collector.rows() == 0
+        {
+            return Err(Error::usage(format!(
+                "no key of {name} begins with {prefix:?}: nothing was looked at"
+            )));
+        }
         let uploads = match wish.retired.is_empty() {
             true => None,
             false => Some(self.uploads(&opened.bucket, shutdown).await?),
@@ -223,10 +231,11 @@ impl Verifying<'_> {
                 let listing = self.survey.open(location, reading, shutdown).await?;
                 let prepared = &listing.prepared;
                 let lists_all = prepared.schema.names_latest();
-                let (mut gaps, mut notes) = (Vec::new(), Vec::new());
+                let (mut gaps, notes) = (Vec::new(), Vec::new());
                 if lists_all {
-                    notes.push(
-                        "an inventory lists what was there when it was made: what was written since was not looked at".to_owned(),
+                    gaps.push(
+                        "an inventory does not say whether it is of the whole bucket, nor what was written since (--bucket looks at everything)"
+                            .to_owned(),
                     );
                 } else {
                     gaps.push(

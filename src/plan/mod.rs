@@ -200,6 +200,7 @@ pub fn plan_row(entry: &ManifestEntry, started: Started, on: Circumstances<'_>) 
         && bucket.lifecycle.is_some_and(|rules| !rules.transitions);
     let is_plain = started == Started::Not
         && on.rules.selection.judge_row(entry) == Verdict::Taken
+        && !on.rules.selection.asks_what_changes_in_place()
         && on.rules.versions == Versions::Current
         && known.is_latest != Some(false)
         && on.profile.destination_condition

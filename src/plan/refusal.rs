@@ -40,6 +40,8 @@ pub enum Refusal {
     VersioningSuspended,
     /// It has more versions than are rewritten in one go.
     TooManyVersions,
+    /// Its key is white space alone, and the AWS SDK sends no request for such a one.
+    KeyNotSupported,
 }
 
 /// The code of rows that wait for a restore: they are in a manifest of their own beside the report.
@@ -47,7 +49,7 @@ pub const NEEDS_RESTORE: &str = "NeedsRestore";
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::TooLarge,
         Self::NeedsRestore,
         Self::Noncurrent,
@@ -65,6 +67,7 @@ impl Refusal {
         Self::MetadataNotShown,
         Self::VersioningSuspended,
         Self::TooManyVersions,
+        Self::KeyNotSupported,
     ];
 
     /// Code and message in the report.
@@ -138,6 +141,10 @@ impl Refusal {
                 "TooManyVersions",
                 "the key has more than 1000 versions, more than are rewritten in one go",
             ),
+            Self::KeyNotSupported => (
+                "KeyNotSupported",
+                "its key is white space alone, and the AWS SDK sends no request for such a key",
+            ),
         }
     }
 
@@ -162,7 +169,8 @@ impl Refusal {
             | Self::UpdateNotPossible
             | Self::NoWorkingMethod
             | Self::VersioningSuspended
-            | Self::TooManyVersions => None,
+            | Self::TooManyVersions
+            | Self::KeyNotSupported => None,
         }
     }
 

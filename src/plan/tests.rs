@@ -522,6 +522,25 @@ fn what_does_not_pass_the_filters_is_not_touched_and_what_was_begun_is_finished(
         plan_row(&complete(), Started::Not, world.on()),
         RowPlan::Unseen(_)
     ));
+    // An update in place and a lifecycle rule change neither ETag nor date: a look tells.
+    let in_place = [
+        Selection {
+            encryptions: vec![Mode::NotSse, Mode::SseS3],
+            ..Selection::default()
+        },
+        Selection {
+            storage_classes: vec!["STANDARD".to_owned(), "STANDARD_IA".to_owned()],
+            ..Selection::default()
+        },
+    ];
+    for selection in in_place {
+        let sizes = std::mem::replace(&mut world.rules.selection, selection);
+        assert_eq!(
+            plan_row(&complete(), Started::Not, world.on()),
+            RowPlan::Look
+        );
+        world.rules.selection = sizes;
+    }
     // The row says which version it is, and not whether it is the current one.
     world.rules.selection.latest_only = true;
     let mut row = complete();

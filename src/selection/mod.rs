@@ -157,6 +157,12 @@ impl Selection {
         *self == Self::default()
     }
 
+    /// Whether a look may find otherwise than a row that names the same ETag and date: an update in place and a lifecycle rule change
+    /// neither.
+    pub fn asks_what_changes_in_place(&self) -> bool {
+        !self.encryptions.is_empty() || !self.storage_classes.is_empty()
+    }
+
     /// Whether two versions of one key may fare differently.
     pub fn tells_versions_apart(&self) -> bool {
         let Self {

@@ -4,7 +4,7 @@ use super::{Context, DIAGNOSIS_INTERVAL, Start, Stop, Task, Unsettled};
 use crate::encryption::{CustomerKey, Encryption, Mode};
 use crate::object::{ManifestEntry, ObjectHead, ObjectRef};
 use crate::outcome::{Failure, SkipReason};
-use crate::plan::{self, Started};
+use crate::plan::{self, Refusal, Started};
 use crate::retry::Attempts;
 use crate::s3::Ask;
 use crate::s3_error::{DELETE_MARKER, S3Error};
@@ -154,6 +154,7 @@ impl<'a> Task<'_, 'a> {
 
     /// Looks at the current version, or at one by its id.
     pub(super) async fn look_at(&self, version_id: Option<&str>) -> Result<Look<'a>, Stop> {
+        can_be_asked_about(&self.entry.key)?;
         let mut attempts = Attempts::default();
         loop {
             let refused = match self.try_to_look(version_id, &mut attempts).await? {
@@ -278,6 +279,17 @@ impl<'a> Task<'_, 'a> {
         }
         self.was_everything(attempts).await
     }
+}
+
+/// Refuses a key that the SDK sends no request for: without this, its complaint would be one about every object.
+///
+/// # Errors
+/// It is white space alone.
+pub(super) fn can_be_asked_about(key: &str) -> Result<(), Stop> {
+    if key.trim().is_empty() {
+        return Err(Stop::Row(Refusal::KeyNotSupported.to_failure()));
+    }
+    Ok(())
 }
 
 /// A look that was refused.

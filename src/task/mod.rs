@@ -404,6 +404,7 @@ impl<'c, 'a> Task<'c, 'a> {
 
     /// What is to be done first, as far as the row alone tells.
     fn begin(&self, target: &Target) -> Result<Beginning<'a>, Stop> {
+        look::can_be_asked_about(&self.entry.key)?;
         match plan::plan_row(self.entry, self.started, self.ctx.circumstances(target)) {
             RowPlan::Skip(reason) => Err(Stop::Skip(reason)),
             RowPlan::Restack => Ok(Beginning::Restack),

@@ -186,12 +186,12 @@ impl<'a> Task<'_, 'a> {
         )
     }
 
-    fn is_alike(&self, before: &Evidence, after: &Evidence) -> bool {
+    pub(super) fn is_alike(&self, before: &Evidence, after: &Evidence) -> bool {
         closure::differences(before, after, &self.ctx.settings.rules.allowed).is_empty()
     }
 
     /// What a look shows, and what it doesn't.
-    async fn all_evidence(&self, look: &Look<'a>) -> Result<Evidence, Stop> {
+    pub(super) async fn all_evidence(&self, look: &Look<'a>) -> Result<Evidence, Stop> {
         let (object, etag) = (self.version_of(look), &*look.head.etag);
         let mut evidence = Evidence::of(look.head.clone());
         evidence.tags = self.tags(object, etag).await?;

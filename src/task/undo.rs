@@ -140,6 +140,17 @@ impl<'a> Task<'_, 'a> {
                     ))),
                 };
             }
+            // Neither version nor ETag moves with tags, grants and locks.
+            let (now, then) = (
+                self.all_evidence(&current).await?,
+                self.all_evidence(&old).await?,
+            );
+            if !self.is_alike(&then, &now) {
+                return Err(changed(
+                    "its tags, grants or lock are not those of the version that the rewrite has superseded: somebody has changed them since"
+                        .to_owned(),
+                ));
+            }
             let way = self.way(&old, &target).await?;
             if dry {
                 return Ok(Undone::Would);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use aws_sdk_s3::types::{BucketVersioningStatus, Tag, Tagging, VersioningConfiguration};
 use flate2::read::GzDecoder;
 use nix::sys::signal::Signal;
 use rand::RngExt as _;
@@ -323,6 +323,33 @@ async fn what_was_superseded_is_written_back_and_nothing_else() {
         "{told}"
     );
     assert_eq!(setup.store.writes(), writes, "a dry run has written");
+
+    // Tags that somebody has set since are nobody's to lose, though neither version nor ETag has moved.
+    let known = ["changed", "gone", "customer"];
+    let tagged = lines(&job)
+        .into_iter()
+        .map(|line| line["Key"].clone())
+        .find(|key| !known.contains(&key.as_str()))
+        .expect("another one");
+    let tagged = url_decode(&tagged.replace('+', " "));
+    let tags = client.get_object_tagging().bucket(BUCKET).key(&tagged);
+    let tags = tags.send().await.expect("tags").tag_set;
+    let set = async |tags: Vec<Tag>| {
+        let tagging = Tagging::builder().set_tag_set(Some(tags)).build();
+        let put = client.put_object_tagging().bucket(BUCKET).key(&tagged);
+        let put = put.tagging(tagging.expect("tags"));
+        put.send().await.expect("tagged");
+    };
+    let tag = Tag::builder().key("since").value("then").build();
+    set(vec![tag.expect("a tag")]).await;
+    let told = undo(&job, &url, "--dry-run").expect(3).summary();
+    assert_eq!(
+        (&told["written_back"], &told["failed"]),
+        (&3.into(), &3.into()),
+        "{told}"
+    );
+    assert_eq!(codes(&job)[&tagged], "ChangedSinceRewrite");
+    set(tags).await;
 
     let told = undo(&job, &url, "--verify read").expect(3).summary();
     assert_eq!(

@@ -208,7 +208,7 @@ async fn what_is_listed_is_read_back_and_can_be_rewritten() {
         .expect("a manifest")
         .to_owned();
     assert!(
-        manifest.starts_with("s3://lists/of/mine/bucket/reseal/"),
+        manifest.starts_with("s3://lists/of/mine/bucket/reseal-prefix-"),
         "{manifest}"
     );
     let job = store
@@ -217,11 +217,16 @@ async fn what_is_listed_is_read_back_and_can_be_rewritten() {
         .args("--to sse-kms");
     let rewritten = job.run().expect(0);
     assert_eq!(rewritten.count("succeeded"), 150);
+    let folder = manifest.trim_start_matches("s3://lists/");
+    let folder = folder
+        .rsplitn(3, '/')
+        .nth(2)
+        .expect("a configuration's folder");
     let listed = store
         .client
         .list_objects_v2()
         .bucket("lists")
-        .prefix("of/mine/bucket/reseal/hive/");
+        .prefix(format!("{folder}/hive/"));
     let listed = listed.send().await.expect("a listing");
     assert_eq!(listed.key_count(), Some(1), "a symlink.txt for Hive");
 }

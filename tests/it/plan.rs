@@ -88,7 +88,7 @@ async fn fill(store: &Store, old: &str, new: &str) -> (Vec<String>, SseC) {
     let large = vec![7; 6 << 20];
     put(&store.client, "c/large", &large, &Under::SseS3).await;
     let mut keys: Vec<_> = objects.iter().map(|(key, _)| (*key).to_owned()).collect();
-    keys.extend(["c/empty", "c/large", "c/gone"].map(str::to_owned));
+    keys.extend(["c/empty", "c/large", "c/gone", " "].map(str::to_owned));
     (keys, customer)
 }
 

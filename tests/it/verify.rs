@@ -303,6 +303,8 @@ async fn moto_is_verified_too() {
         return;
     };
     const K1: &str = "arn:aws:kms:us-east-1:123456789012:key/11111111-1111-1111-1111-111111111111";
+    const UNUSED: &str =
+        "arn:aws:kms:us-east-1:123456789012:key/22222222-2222-2222-2222-222222222222";
     for (key, under) in [("a b", Under::SseS3), ("ü", Under::Kms(K1.to_owned()))] {
         objects::put(&moto.client, key, b"bytes", &under).await;
     }
@@ -316,7 +318,7 @@ async fn moto_is_verified_too() {
         "{told}"
     );
     assert_eq!(verdict(&told).0, "no");
-    let args = format!("--bucket {BUCKET} --retire-key {K1}x --read all");
+    let args = format!("--bucket {BUCKET} --retire-key {UNUSED} --read all");
     let told = verify(&job, &moto.url, &args).expect(0).summary();
     assert_eq!(verdict(&told).0, "yes", "{told}");
 }
