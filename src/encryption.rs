@@ -199,6 +199,29 @@ pub fn same_key(a: &str, b: &str) -> bool {
     !a.is_empty() && !b.is_empty() && (a == b || id_of(a, b) || id_of(b, a))
 }
 
+/// Whether a text names a KMS key and nothing else: `arn:…:key/ID`, or its id, a UUID or `mrk-` and 32 digits.
+pub fn is_kms_key(text: &str) -> bool {
+    let id = match text.strip_prefix("arn:") {
+        Some(rest) => match rest.split_once(":key/") {
+            // arn:PARTITION:kms:REGION:ACCOUNT:key/ID
+            Some((head, id)) if head.split(':').count() == 4 && head.contains(":kms:") => id,
+            _ => return false,
+        },
+        None => text,
+    };
+    let is_hex = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let parts: Vec<_> = id.split('-').collect();
+    match parts.as_slice() {
+        ["mrk", digits] => is_hex(digits, 32),
+        [a, b, c, d, e] => {
+            is_hex(a, 8) && [b, c, d].iter().all(|part| is_hex(part, 4)) && is_hex(e, 12)
+        }
+        _ => false,
+    }
+}
+
 impl Target {
     /// The mode that objects will be in.
     pub fn mode(&self) -> Mode {

@@ -3,12 +3,13 @@
 //! Nothing is claimed that was not looked at. A key may be retired where everything that can lie under it was seen and is not; where
 //! a part was not seen, or can't be, the answer is *unknown*, with the reason.
 
+mod text;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Serialize;
 
-use crate::encryption::{Encryption, Mode, Target};
+use crate::encryption::{Encryption, Mode, Target, is_kms_key};
 use crate::human;
 use crate::object::{Compared, ObjectHead};
 use crate::outcome::{FAILURE_CODES_MAX, Failure, OTHER_CODES};
@@ -18,10 +19,6 @@ use crate::outcome::{FAILURE_CODES_MAX, Failure, OTHER_CODES};
 const FOUND_MAX: usize = 64;
 /// Versions, or uploads, under a key that are named; the others are counted.
 const EXAMPLES_MAX: usize = 10;
-/// Characters of a key, or of a version id, that the text shows.
-const NAME_CHARS_MAX: usize = 256;
-/// Failure codes that the text names.
-const CODES_SHOWN_MAX: usize = 10;
 
 /// Code of a row whose object is under another encryption than the target's. Ours.
 pub const NOT_UNDER_TARGET: &str = "NotUnderTarget";
@@ -66,29 +63,6 @@ impl Wish {
         };
         let message = format!("under {}, not {}", shown(found), wanted(target));
         Err(ours(code, message))
-    }
-}
-
-/// Whether a text names a KMS key and nothing else: `arn:…:key/ID`, or its id, a UUID or `mrk-` and 32 digits.
-pub fn is_kms_key(text: &str) -> bool {
-    let id = match text.strip_prefix("arn:") {
-        Some(rest) => match rest.split_once(":key/") {
-            // arn:PARTITION:kms:REGION:ACCOUNT:key/ID
-            Some((head, id)) if head.split(':').count() == 4 && head.contains(":kms:") => id,
-            _ => return false,
-        },
-        None => text,
-    };
-    let is_hex = |text: &str, digits: usize| {
-        text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-    };
-    let parts: Vec<_> = id.split('-').collect();
-    match parts.as_slice() {
-        ["mrk", digits] => is_hex(digits, 32),
-        [a, b, c, d, e] => {
-            is_hex(a, 8) && [b, c, d].iter().all(|part| is_hex(part, 4)) && is_hex(e, 12)
-        }
-        _ => false,
     }
 }
 
@@ -588,148 +562,5 @@ impl KeyVerdict {
                 version_id: seen.head.version_id.clone(),
             });
         }
-    }
-}
-
-/// What no look at one bucket can tell.
-pub const ELSEWHERE: &str = "not looked at: other buckets (replicas, inventories, reports, logs), copies elsewhere (backups, snapshots), and \
-                             whatever else uses the key outside of S3";
-
-impl Verification {
-    /// One JSON object on one line.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("numbers and strings are always JSON")
-    }
-
-    fn write_keys(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let clean = |text: &str| human::sanitize(text, NAME_CHARS_MAX);
-        for key in &self.keys {
-            let answer = match key.may_be_retired {
-                Answer::Yes => "may be retired, as far as this bucket goes",
-                Answer::No => "may NOT be retired",
-                Answer::Unknown => "not known whether it may be retired",
-            };
-            writeln!(f, "key           {}", clean(&key.key))?;
-            writeln!(f, "  verdict     {answer}")?;
-            for reason in &key.reasons {
-                writeln!(f, "  because     {}", clean(reason))?;
-            }
-            for example in &key.examples {
-                let version = example.version_id.as_deref().map(clean);
-                let version = version.map_or(String::new(), |id| format!(" (version {id})"));
-                writeln!(f, "  under it    {}{version}", clean(&example.key))?;
-            }
-        }
-        if let Some(uploads) = self.uploads.as_ref().filter(|_| !self.keys.is_empty()) {
-            for key in &uploads.examples {
-                writeln!(f, "  uploading   {}", clean(key))?;
-            }
-            writeln!(f, "note          {ELSEWHERE}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Verification {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let clean = |text: &str| human::sanitize(text, NAME_CHARS_MAX);
-        let verdict = if self.holds { "holds" } else { "does not hold" };
-        writeln!(f, "verdict       {verdict}")?;
-        if let Some(evidence) = &self.evidence {
-            writeln!(
-                f,
-                "evidence      {}",
-                human::sanitize(&evidence.index, usize::MAX)
-            )?;
-            writeln!(
-                f,
-                "  chain       whole, {}",
-                human::count_of(evidence.rewrites, "rewrite")
-            )?;
-            writeln!(
-                f,
-                "  rows        {} succeeded",
-                human::count(evidence.succeeded)
-            )?;
-            writeln!(f, "  sha256      {}", evidence.sha256)?;
-            if self.rows == 0 {
-                return write!(
-                    f,
-                    "objects       not looked at: that takes --to or --retire-key"
-                );
-            }
-        }
-        if let Some(target) = &self.target {
-            writeln!(f, "target        {target}")?;
-        }
-        let coverage = &self.coverage;
-        let versions = match coverage.versions {
-            "all" => "all versions",
-            "current" => "current versions",
-            _ => "versions as it lists them",
-        };
-        let of = clean(&coverage.of);
-        writeln!(f, "looked at     {} {of}, {versions}", coverage.source)?;
-        writeln!(f, "rows          {}", human::count(self.rows))?;
-        writeln!(f, "  hold        {}", human::count(self.held))?;
-        if self.nothing > 0 {
-            writeln!(
-                f,
-                "  nothing     {} (delete markers, or gone)",
-                human::count(self.nothing)
-            )?;
-        }
-        if self.failed > 0 {
-            writeln!(f, "  fail        {}", human::count(self.failed))?;
-        }
-        let mut codes: Vec<_> = self.failures.iter().collect();
-        codes.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
-        for (code, n) in codes.iter().take(CODES_SHOWN_MAX) {
-            writeln!(f, "    {} {}", clean(code), human::count(**n))?;
-        }
-        for found in &self.found {
-            let key = found.key.as_deref().map(|key| format!(" {}", clean(key)));
-            let bucket_key = match found.bucket_key {
-                Some(true) => ", bucket key",
-                _ => "",
-            };
-            writeln!(
-                f,
-                "found         {:<8} {}, {}{}{bucket_key}",
-                found.encryption,
-                human::count_of(found.rows, "version"),
-                human::bytes(found.bytes),
-                key.unwrap_or_default(),
-            )?;
-        }
-        if let Some(read) = &self.read {
-            write!(f, "read back     {} the same", human::count(read.same))?;
-            for (n, what) in [
-                (read.differ, "DIFFER"),
-                (
-                    read.nothing_to_compare,
-                    "without a checksum to compare with",
-                ),
-                (read.archived, "archived, not read"),
-                (read.unread, "could not be read"),
-            ] {
-                if n > 0 {
-                    write!(f, ", {} {what}", human::count(n))?;
-                }
-            }
-            writeln!(f, "; {}", human::bytes(read.bytes))?;
-        }
-        self.write_keys(f)?;
-        for note in &coverage.notes {
-            writeln!(f, "note          {}", clean(note))?;
-        }
-        if let Some(report) = &self.report {
-            writeln!(f, "report        {}", human::sanitize(report, usize::MAX))?;
-        }
-        write!(
-            f,
-            "took          {}",
-            human::duration(std::time::Duration::from_secs_f64(self.elapsed_seconds))
-        )
     }
 }

@@ -15,11 +15,12 @@ use super::{
     FilterArgs, LimitArgs, ReadingArgs, Scope, SourceKeyArgs, StoreArgs, TellingArgs, ToMode,
 };
 use crate::config::{self, Location, TargetOptions};
+use crate::encryption::is_kms_key;
 use crate::error::Error;
 use crate::job::survey::SurveyConfig;
 use crate::job::verify::{REPORT_DEFAULT, Scrutiny, VerifyConfig};
 use crate::limiter::Budgets;
-use crate::verification::{Wish, is_kms_key};
+use crate::verification::Wish;
 
 /// Bytes of an MD5.
 const MD5_BYTES: usize = 16;

@@ -144,6 +144,22 @@ impl Content<'_> {
     }
 }
 
+/// Bytes of a prefix's digest in the name of its inventories' folder.
+const PREFIX_ID_BYTES: usize = 6;
+
+/// The folder for inventories that nobody wanted in another: what takes the newest one of a folder must not take a part of one for all of
+/// it.
+pub fn config_id(prefix: &str, is_diff: bool) -> String {
+    let kind = if is_diff { "reseal-diff" } else { "reseal" };
+    if prefix.is_empty() {
+        return kind.to_owned();
+    }
+    let digest = Sha256::digest(prefix.as_bytes());
+    let digest = digest.iter().take(PREFIX_ID_BYTES);
+    let digest: String = digest.map(|byte| format!("{byte:02x}")).collect();
+    format!("{kind}-prefix-{digest}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

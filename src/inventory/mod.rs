@@ -111,31 +111,10 @@ pub struct InventoryConfig {
     pub throttle_url: Option<Address>,
 }
 
-/// Bytes of a prefix's digest in the name of its inventories' folder.
-const PREFIX_ID_BYTES: usize = 6;
-
 impl InventoryConfig {
-    /// What takes the newest inventory of a folder must not take a part of one for all of it.
     fn config_id(&self) -> String {
-        let default = || {
-            let kind = match self.diff {
-                Some(_) => "reseal-diff",
-                None => "reseal",
-            };
-            match self.prefix.as_str() {
-                "" => kind.to_owned(),
-                prefix => {
-                    let digest = Sha256::digest(prefix.as_bytes());
-                    let digest: String = digest
-                        .iter()
-                        .take(PREFIX_ID_BYTES)
-                        .map(|byte| format!("{byte:02x}"))
-                        .collect();
-                    format!("{kind}-prefix-{digest}")
-                }
-            }
-        };
-        self.config_id.clone().unwrap_or_else(default)
+        let given = self.config_id.clone();
+        given.unwrap_or_else(|| layout::config_id(&self.prefix, self.diff.is_some()))
     }
 
     /// What must stay as it is for the same inventory to go on.
