@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rand::{Rng, RngExt as _};
+use rand::rngs::SmallRng;
+use rand::{Rng, RngExt as _, SeedableRng as _};
 use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::time::Instant;
 
 use crate::human;
-use crate::retry;
+use crate::retry::{self, Attempts, Verdict};
 use crate::s3_error::{CREDENTIALS_UNAVAILABLE, S3Error, STALLED};
 
 /// Between two questions at first: most stalls are new credentials that have to be fetched.
@@ -33,6 +34,56 @@ pub struct Waiting {
     pub since: Instant,
     /// What is the matter, in a few words; they may be a store's own.
     pub why: String,
+}
+
+/// How a request that is no row's is borne with: within the bounds of [`Attempts`], and those of the stall where nothing goes on.
+#[derive(Debug)]
+pub struct Patience {
+    attempts: Attempts,
+    /// When the first request was sent that met a stall.
+    waiting_since: Option<Instant>,
+    rng: SmallRng,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            attempts: Attempts::default(),
+            waiting_since: None,
+            rng: SmallRng::from_rng(&mut rand::rng()),
+        }
+    }
+}
+
+impl Patience {
+    /// How long to wait before the same is asked again that was sent at `sent` and answered with an error.
+    ///
+    /// # Errors
+    /// A refusal, or what was borne long enough.
+    pub fn pause(
+        &mut self,
+        stall: &Stall,
+        error: &S3Error,
+        sent: Instant,
+    ) -> Result<Duration, S3Error> {
+        let verdict = retry::judge_look(error);
+        let is_waited_for = stall.may_wait() && retry::is_trouble(error);
+        if !(is_waited_for && (verdict == Verdict::Stall || stall.is_on())) {
+            let verdict = verdict.without_waiting(error);
+            match self.attempts.next(&verdict, error, &mut self.rng) {
+                Some(pause) if verdict != Verdict::FailRow => return Ok(pause),
+                None if is_waited_for => {}
+                _ => return Err(error.clone()),
+            }
+        }
+        stall.begin(why(error));
+        let since = *self.waiting_since.get_or_insert(sent);
+        match stall.pause(&mut self.rng) {
+            // Others may fare better time and again.
+            Some(pause) if since.elapsed() < stall.max() => Ok(pause),
+            _ => Err(stall.given_up(error)),
+        }
+    }
 }
 
 /// The state of a store for everybody who asks it. Clones share it.

@@ -12,8 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rand::SeedableRng as _;
-use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -24,11 +22,10 @@ use crate::event::Event;
 use crate::exit::Exit;
 use crate::manifest::{Fingerprint, ManifestError, Origin, Preparation, Prepared, Reading, Source};
 use crate::object::ObjectRef;
-use crate::retry::{self, Attempts, Verdict};
 use crate::s3::{Ask, S3};
 use crate::s3_error::S3Error;
 use crate::shard::Shard;
-use crate::stall::{self, Stall};
+use crate::stall::{Patience, Stall};
 
 pub use compare::{Comparison, compare};
 
@@ -556,7 +553,7 @@ pub(super) fn unbegun() -> Stall {
     Stall::new(Duration::ZERO)
 }
 
-/// Sends a request until it is answered, within the bounds of [`Attempts`], and those of the stall where nothing goes on.
+/// Sends a request until it is answered, within the bounds of [`Patience`].
 pub(super) async fn patiently<T, F>(
     stall: &Stall,
     mut request: impl FnMut() -> F,
@@ -564,42 +561,15 @@ pub(super) async fn patiently<T, F>(
 where
     F: Future<Output = Result<T, S3Error>>,
 {
-    let mut attempts = Attempts::default();
-    let mut rng = SmallRng::from_rng(&mut rand::rng());
-    let mut waiting_since = None;
+    let mut patience = Patience::default();
     loop {
         let sent = Instant::now();
         let answer = request().await;
         stall.heard(sent, &answer);
-        let error = match answer {
+        match answer {
             Ok(answer) => return Ok(answer),
-            Err(error) => error,
-        };
-        let verdict = retry::judge_look(&error);
-        let is_waited_for = stall.may_wait() && retry::is_trouble(&error);
-        let pause = if is_waited_for && (verdict == Verdict::Stall || stall.is_on()) {
-            None
-        } else {
-            let verdict = verdict.without_waiting(&error);
-            match attempts.next(&verdict, &error, &mut rng) {
-                Some(wait) if verdict != Verdict::FailRow => Some(wait),
-                None if is_waited_for => None,
-                _ => return Err(error),
-            }
-        };
-        let pause = match pause {
-            Some(pause) => pause,
-            None => {
-                stall.begin(stall::why(&error));
-                let since = *waiting_since.get_or_insert(sent);
-                match stall.pause(&mut rng) {
-                    // Others may fare better time and again.
-                    Some(pause) if since.elapsed() < stall.max() => pause,
-                    _ => return Err(stall.given_up(&error)),
-                }
-            }
-        };
-        tokio::time::sleep(pause).await;
+            Err(error) => tokio::time::sleep(patience.pause(stall, &error, sent)?).await,
+        }
     }
 }
 

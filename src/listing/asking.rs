@@ -3,16 +3,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use rand::SeedableRng as _;
-use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
 use crate::limiter::{Answered, Limiter, Need};
-use crate::retry::{self, Attempts, Verdict};
+use crate::retry::{self, Verdict};
 use crate::s3::S3;
 use crate::s3_error::S3Error;
 use crate::shutdown::{self, Shutdown, Urgency};
-use crate::stall::{self, Stall};
+use crate::stall::{Patience, Stall};
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +43,6 @@ pub struct Asker {
     pub stall: Stall,
     shutdown: Shutdown,
     requests: RefCell<Requests>,
-    rng: RefCell<SmallRng>,
 }
 
 impl Asker {
@@ -57,7 +54,6 @@ impl Asker {
             stall,
             shutdown,
             requests: RefCell::default(),
-            rng: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
         }
     }
 
@@ -76,7 +72,7 @@ impl Asker {
         *self.shutdown.borrow() > Urgency::None
     }
 
-    /// Sends a request until it is answered, within the bounds of [`Attempts`], and those of a stall where nothing goes on.
+    /// Sends a request until it is answered, within the bounds of [`Patience`].
     ///
     /// # Errors
     /// A refusal, or what was borne long enough; or nothing more may be sent.
@@ -89,8 +85,7 @@ impl Asker {
     where
         F: Future<Output = Result<T, S3Error>>,
     {
-        let mut attempts = Attempts::default();
-        let mut waiting_since = None;
+        let mut patience = Patience::default();
         loop {
             let permit = self.unless_drained(self.limiter.permit(need)).await?;
             self.count(|requests| *requests.sent.entry(operation).or_default() += 1);
@@ -102,45 +97,20 @@ impl Asker {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let pause = self.pause(&error, &mut attempts, sent, &mut waiting_since)?;
+            let verdict = retry::judge_look(&error);
+            if matches!(
+                verdict,
+                Verdict::Again {
+                    throttled_by: Some(_)
+                }
+            ) {
+                self.count(|requests| requests.throttles += 1);
+            }
+            let pause = patience
+                .pause(&self.stall, &error, sent)
+                .map_err(Stop::Store)?;
             self.count(|requests| requests.retries += 1);
             self.unless_drained(tokio::time::sleep(pause)).await?;
-        }
-    }
-
-    /// How long to wait before the same is asked again.
-    fn pause(
-        &self,
-        error: &S3Error,
-        attempts: &mut Attempts,
-        sent: Instant,
-        waiting_since: &mut Option<Instant>,
-    ) -> Result<std::time::Duration, Stop> {
-        let rng = &mut *self.rng.borrow_mut();
-        let verdict = retry::judge_look(error);
-        if matches!(
-            verdict,
-            Verdict::Again {
-                throttled_by: Some(_)
-            }
-        ) {
-            self.count(|requests| requests.throttles += 1);
-        }
-        let is_waited_for = self.stall.may_wait() && retry::is_trouble(error);
-        if !(is_waited_for && (verdict == Verdict::Stall || self.stall.is_on())) {
-            let verdict = verdict.without_waiting(error);
-            match attempts.next(&verdict, error, rng) {
-                Some(pause) if verdict != Verdict::FailRow => return Ok(pause),
-                None if is_waited_for => {}
-                _ => return Err(Stop::Store(error.clone())),
-            }
-        }
-        self.stall.begin(stall::why(error));
-        let since = *waiting_since.get_or_insert(sent);
-        match self.stall.pause(rng) {
-            // Others may fare better time and again.
-            Some(pause) if since.elapsed() < self.stall.max() => Ok(pause),
-            _ => Err(Stop::Store(self.stall.given_up(error))),
         }
     }
 
