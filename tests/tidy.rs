@@ -47,7 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("s3_error", &[]),
     ("shard", &[]),
     // Deciding names no mechanism.
-    ("manifest", &["selection"]),
+    ("manifest", &["human", "selection"]),
     ("selection", &[]),
     ("closure", &[]),
     ("deadline", &[]),

@@ -1,5 +1,6 @@
 //! From what was typed to what is done.
 
+use std::fmt::Display;
 use std::io::{IsTerminal as _, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -79,11 +80,7 @@ fn run(
     let mut exit = Exit::Internal;
     bounded_then(limits, work, |done| {
         let told = done.and_then(|done| {
-            let summary = match output {
-                OutputFormat::Text => done.summary.to_string(),
-                OutputFormat::Json => done.summary.to_json(),
-            };
-            write_out(out, &summary)?;
+            tell(out, output, &done.summary, |told| told.to_json())?;
             done.error.map_or(Ok(done.exit), Err)
         });
         // Before the run lingers for its metrics: who reads it need not wait for that.
@@ -110,11 +107,7 @@ fn plan(args: PlanArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, 
         std::fs::write(&path, forecast::page(&planned.told))
             .map_err(|error| Error::io(format!("cannot write {}", path.display()), &error))?;
     }
-    let text = match output {
-        OutputFormat::Text => planned.told.to_string(),
-        OutputFormat::Json => planned.told.to_json(),
-    };
-    write_out(out, &text)?;
+    tell(out, output, &planned.told, |told| told.to_json())?;
     match planned.stop {
         Some(why) => Err(Error::new(
             Exit::JobFailed,
@@ -134,11 +127,7 @@ fn verify(args: VerifyArgs, format: LogFormat, out: &mut dyn Write) -> Result<Ex
     let verified = bounded(limits, |shutdown| {
         job::verify::verify(config, progress, shutdown)
     })?;
-    let text = match output {
-        OutputFormat::Text => verified.to_string(),
-        OutputFormat::Json => verified.to_json(),
-    };
-    write_out(out, &text)?;
+    tell(out, output, &verified, |told| told.to_json())?;
     Ok(match verified.holds {
         true => Exit::Complete,
         false => Exit::RowsFailed,
@@ -155,11 +144,7 @@ fn undo(args: UndoArgs, format: LogFormat, out: &mut dyn Write) -> Result<Exit, 
     let done = bounded(limits, |shutdown| {
         job::undo::undo(config, progress, shutdown)
     })?;
-    let text = match output {
-        OutputFormat::Text => done.undoing.to_string(),
-        OutputFormat::Json => done.undoing.to_json(),
-    };
-    write_out(out, &text)?;
+    tell(out, output, &done.undoing, |told| told.to_json())?;
     match done.error {
         Some(error) => Err(error),
         None if done.undoing.failed > 0 => Ok(Exit::RowsFailed),
@@ -304,11 +289,7 @@ fn write_report(args: ReportArgs, format: LogFormat, out: &mut dyn Write) -> Res
         connection: args.store.into(),
     };
     let reported = block_on(job::report(config))?;
-    let text = match args.output {
-        OutputFormat::Text => reported.to_string(),
-        OutputFormat::Json => reported.to_json(),
-    };
-    write_out(out, &text)?;
+    tell(out, args.output, &reported, |told| told.to_json())?;
     Ok(Exit::Complete)
 }
 
@@ -318,11 +299,7 @@ fn status(args: &StatusArgs, out: &mut dyn Write) -> Result<Exit, Error> {
         let home = job::Home::look(&args.state, &args.store.clone().into()).await?;
         loop {
             let status = status::read(&home, args.shard).await?;
-            let text = match args.output {
-                OutputFormat::Text => status.to_string(),
-                OutputFormat::Json => status.to_json(),
-            };
-            write_out(out, &text)?;
+            tell(out, args.output, &status, |told| told.to_json())?;
             let every = args.watch.filter(|_| status.status != "complete");
             let Some(every) = every else {
                 return Ok(Exit::Complete);
@@ -346,11 +323,7 @@ fn inventory(args: InventoryArgs, format: LogFormat, out: &mut dyn Write) -> Res
     let config = args.into_config()?;
     allow_open_files();
     let done = bounded(limits, |shutdown| inventory::run(config, ticker, shutdown))?;
-    let summary = match output {
-        OutputFormat::Text => done.summary.to_string(),
-        OutputFormat::Json => done.summary.to_json(),
-    };
-    write_out(out, &summary)?;
+    tell(out, output, &done.summary, |told| told.to_json())?;
     match done.error {
         Some(error) => Err(error),
         None => Ok(done.exit),
@@ -618,6 +591,20 @@ fn start_log_to(format: LogFormat, writer: StderrBesideBar) -> Result<(), Error>
             .try_init(),
     };
     Ok(())
+}
+
+/// Writes what came of a command, as it is wanted.
+fn tell<T: Display>(
+    out: &mut dyn Write,
+    output: OutputFormat,
+    told: &T,
+    to_json: impl FnOnce(&T) -> String,
+) -> Result<(), Error> {
+    let text = match output {
+        OutputFormat::Text => told.to_string(),
+        OutputFormat::Json => to_json(told),
+    };
+    write_out(out, &text)
 }
 
 pub(super) fn write_out(out: &mut dyn Write, text: &str) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use time::macros::format_description;
 
 use super::part::Format;
 use super::row::Column;
+use crate::human;
 
 const FOLDER: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]-[minute]Z");
@@ -155,9 +156,7 @@ pub fn config_id(prefix: &str, is_diff: bool) -> String {
         return kind.to_owned();
     }
     let digest = Sha256::digest(prefix.as_bytes());
-    let digest = digest.iter().take(PREFIX_ID_BYTES);
-    let digest: String = digest.map(|byte| format!("{byte:02x}")).collect();
-    format!("{kind}-prefix-{digest}")
+    format!("{kind}-prefix-{}", human::hex(&digest[..PREFIX_ID_BYTES]))
 }
 
 #[cfg(test)]

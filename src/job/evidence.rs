@@ -21,6 +21,7 @@ use crate::config::Location;
 use crate::durable;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::human;
 use crate::journal::Rewrites;
 use crate::s3::{PutBytes, S3};
 use crate::shard::Shard;
@@ -191,8 +192,7 @@ fn below(prefix: &str, job_id: &str, name: &str) -> String {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    let hash = Sha256::digest(bytes);
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    human::hex(&Sha256::digest(bytes))
 }
 
 /// Lines that are handed over at once.

@@ -98,11 +98,7 @@ impl JobSpec {
         let mut digest = Sha256::new();
         digest.update(serde_json::to_vec(self).expect("strings only"));
         digest.update(manifest_digest);
-        let hash = digest.finalize();
-        hash.iter()
-            .take(JOB_ID_BYTES)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        human::hex(&digest.finalize()[..JOB_ID_BYTES])
     }
 
     /// The flags in which two jobs differ.

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::evidence::Rewritten;
 use crate::exit::Exit;
+use crate::human;
 use crate::object::{Known as RowKnown, ManifestEntry};
 use crate::outcome::{Method, SkipReason, TaskOutcome};
 use crate::profile::StoreProfile;
@@ -177,6 +178,5 @@ fn outcome_of(undone: &Undone) -> TaskOutcome {
 
 fn report_id(evidence: &str, dry_run: bool) -> String {
     let hash = Sha256::digest(format!("reseal undo\n{evidence}\n{dry_run}"));
-    let hex = hash.iter().take(survey::ID_BYTES);
-    hex.map(|byte| format!("{byte:02x}")).collect()
+    human::hex(&hash[..survey::ID_BYTES])
 }

@@ -21,6 +21,7 @@ use crate::encryption::{CustomerKey, Target};
 use crate::engine::Rows;
 use crate::error::Error;
 use crate::event::Event;
+use crate::human;
 use crate::limiter::Kind;
 use crate::manifest::Reading;
 use crate::object::{Compared, Known as RowKnown, ManifestEntry, NULL_VERSION, ObjectHead};
@@ -557,12 +558,7 @@ fn report_id(identity: &str, wish: &Wish) -> String {
         "reseal verify\n{identity}\n{target:?}\n{:?}",
         wish.retired
     ));
-    let hash = digest.finalize();
-    let hex = hash
-        .iter()
-        .take(survey::ID_BYTES)
-        .map(|byte| format!("{byte:02x}"));
-    hex.collect()
+    human::hex(&digest.finalize()[..survey::ID_BYTES])
 }
 
 /// What the bucket's facts say of the coverage.

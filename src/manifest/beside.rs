@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use md5::{Digest as _, Md5};
 
 use super::error::{ManifestError, Problem, excerpt};
-use super::hash::hex;
+use crate::human;
 
 /// Where a file may lie that was fetched together with a local `manifest.json`: under each folder above it with the whole
 /// key (a mirror of the bucket), in `folder` beside it or beside its own folder (a mirror of the prefix), or next to it. A
@@ -68,7 +68,7 @@ pub(super) fn check_checksum(
     file: &'static str,
     name: &str,
 ) -> Result<(), ManifestError> {
-    let found = hex(&Md5::digest(json));
+    let found = human::hex(&Md5::digest(json));
     let expected = checksum
         .split(u8::is_ascii_whitespace)
         .find(|word| !word.is_empty())

@@ -10,6 +10,8 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::human;
+
 /// Bytes that are hashed at a time.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
@@ -75,7 +77,7 @@ impl<R: Read> Hashing<R> {
 
     /// Bytes that went through, and the hexadecimal SHA-256 of them.
     pub(super) fn finish(self) -> (u64, String) {
-        (self.bytes, hex(&self.sha256.finalize()))
+        (self.bytes, human::hex(&self.sha256.finalize()))
     }
 }
 
@@ -106,14 +108,4 @@ pub(super) fn each_chunk(
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)])
-        .collect()
 }

@@ -25,7 +25,7 @@ use super::decode::KeyEncoding;
 use super::duplicates::{Duplicates, Finder};
 use super::error::{Fault, Faults, ManifestError, Place, Problem};
 use super::format::Format;
-use super::hash::{Fingerprint, Hashing, each_chunk, hex};
+use super::hash::{Fingerprint, Hashing, each_chunk};
 use super::inventory::DataFile;
 use super::reading::{ColumnNames, Reading};
 use super::records::{RecordError, Records};
@@ -33,6 +33,7 @@ use super::schema::Schema;
 use super::sieve::{Counts, Sieve, Sifted};
 use super::text;
 use crate::encryption::Mode;
+use crate::human;
 use crate::selection::Selection;
 use crate::shard::Shard;
 
@@ -185,7 +186,7 @@ impl Prepared {
         for part in parts {
             field(&part.sha256);
         }
-        hex(&digest.finalize())
+        human::hex(&digest.finalize())
     }
 }
 
@@ -356,7 +357,7 @@ impl Preparation {
             return Err(ManifestError::Stopped);
         }
         let mut facts = PartFacts::default();
-        match differs(expected, bytes, &hex(&md5.finalize())) {
+        match differs(expected, bytes, &human::hex(&md5.finalize())) {
             Some(problem) => self.fault(name, None, problem),
             None => {
                 file.rewind().map_err(io)?;
@@ -374,7 +375,7 @@ impl Preparation {
         Ok(PartFacts {
             name: name.to_owned(),
             bytes,
-            sha256: hex(&sha256.finalize()),
+            sha256: human::hex(&sha256.finalize()),
             md5: expected.md5.clone(),
             ..facts
         })

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::encryption::Mode;
 use crate::exit::Exit;
+use crate::human;
 use crate::object::{KEY_BYTES_MAX, ManifestEntry};
 
 mod columns;
@@ -46,7 +47,7 @@ impl Folder {
                 serde_json::json!({
                     "key": format!("inv/data/{name}"),
                     "size": content.len(),
-                    "MD5checksum": hash::hex(&Md5::digest(content)),
+                    "MD5checksum": human::hex(&Md5::digest(content)),
                 })
             })
             .collect();
@@ -511,7 +512,7 @@ fn report(folder: &Folder, files: &[(&str, &[u8])]) -> PathBuf {
             folder.write(&name, content);
             serde_json::json!({
                 "TaskExecutionStatus": status, "Bucket": "arn:aws:s3:::reports",
-                "MD5Checksum": hash::hex(&Md5::digest(content)), "Key": format!("p/job-1/results/{name}"),
+                "MD5Checksum": human::hex(&Md5::digest(content)), "Key": format!("p/job-1/results/{name}"),
             })
         })
         .collect();

@@ -31,6 +31,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::durable;
+use crate::human;
 use crate::manifest::encode_key;
 use crate::outcome::{Failure, TaskOutcome};
 
@@ -305,7 +306,7 @@ impl ReportWriter {
             path: needs_restore.path,
         });
         files.extend(needs_restore.clone());
-        let md5 = hex(&Md5::digest(&manifest));
+        let md5 = human::hex(&Md5::digest(&manifest));
         write_whole(&md5_path, md5.as_bytes(), &self.writer)?;
         write_whole(&manifest_path, &manifest, &self.writer)?;
         drop(self.lock);
@@ -368,7 +369,7 @@ fn result_name(job: &str, status: &str, md5: Option<&str>) -> String {
         said.push('\n');
         said.push_str(md5);
     }
-    let name = hex(&Sha256::digest(said));
+    let name = human::hex(&Sha256::digest(said));
     format!("{}.csv", &name[..RESULT_NAME_HEX])
 }
 
@@ -423,7 +424,7 @@ impl Results {
                     .into_inner()
                     .map_err(|e| failed(e.into_error()))?;
                 file.sync_all().map_err(&failed)?;
-                Some(hex(&hashed.md5.finalize()))
+                Some(human::hex(&hashed.md5.finalize()))
             }
         };
         Ok(Closed {
@@ -505,10 +506,6 @@ fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn results(root: &Path, report: &Report, status: &str) -> String {
         .find(|entry| entry["TaskExecutionStatus"] == status)
         .expect("the status is listed");
     let content = fs::read(root.join(entry["Key"].as_str().expect("Key"))).expect("the file");
-    assert_eq!(entry["MD5Checksum"], hex(&Md5::digest(&content)));
+    assert_eq!(entry["MD5Checksum"], human::hex(&Md5::digest(&content)));
     String::from_utf8(content).expect("UTF-8")
 }
 
@@ -112,7 +112,7 @@ fn the_manifest_names_every_file_and_comes_last() {
     }
     let text = fs::read(&report.manifest_path).expect("manifest.json");
     let md5 = fs::read_to_string(root.path().join("job-f00d/manifest.json.md5")).expect("md5");
-    assert_eq!(md5, hex(&Md5::digest(text)));
+    assert_eq!(md5, human::hex(&Md5::digest(text)));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 
 use super::*;
+use crate::human;
 
 /// What pyarrow wrote: see `tests/inventories/make.py`.
 const TABLES: [&str; 9] = [
@@ -35,7 +36,7 @@ fn inventory_of(folder: &Folder, format: &str, schema: &str, content: &[u8]) -> 
         "files": [{
             "key": "inv/data/0",
             "size": content.len(),
-            "MD5checksum": hash::hex(&Md5::digest(content)),
+            "MD5checksum": human::hex(&Md5::digest(content)),
         }],
     });
     folder.write("manifest.json", json.to_string().as_bytes())
@@ -197,7 +198,7 @@ fn data_files_of_one_inventory_have_the_same_columns() {
     );
     let file = |name: &str, content: &[u8]| {
         folder.write(name, content);
-        serde_json::json!({"key": name, "MD5checksum": hash::hex(&Md5::digest(content))})
+        serde_json::json!({"key": name, "MD5checksum": human::hex(&Md5::digest(content))})
     };
     let manifest = |files: &[serde_json::Value]| {
         let json = serde_json::json!({
