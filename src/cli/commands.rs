@@ -31,7 +31,7 @@ use crate::local_s3::vault::{KeyState, KmsKey};
 use crate::progress::{Progress, StderrBesideBar, Style, Ticker};
 use crate::s3::Connection;
 use crate::shutdown::{Limits, Shutdown};
-use crate::{demo, forecast, inventory, report, shutdown, status, task};
+use crate::{demo, forecast, inventory, report, shutdown, status};
 
 /// The stack of the thread that runs a job: as much as a main thread has.
 const STACK_BYTES: usize = 8 * 1024 * 1024;
@@ -185,18 +185,13 @@ impl RunArgs {
         if self.state == Some(config::Location::Stdin) {
             return Err(Error::usage("--state is a folder or s3://bucket/prefix"));
         }
-        if self.evidence == Some(config::Location::Stdin) {
-            return Err(Error::usage(job::evidence::NO_PLACE));
-        }
         let stop_on = super::limits::codes(&self.stop_on)?;
         let shard = self.shards.shard(completion_index().as_deref())?;
         let concurrency = self.shards.concurrency(shard)?;
         let reading = self.reading.with(self.filters)?;
         let selection = reading.selection.clone();
-        let rewriting = task::Settings {
-            evidence: self.evidence.is_some(),
-            ..self.rewrite.into_settings(self.trust.verify, selection)?
-        };
+        let evidence = self.rewrite.evidence.clone();
+        let rewriting = self.rewrite.into_settings(self.trust.verify, selection)?;
         config::method_serves(rewriting.rules.method, &target)?;
         config::versions_go_with(&rewriting.rules)?;
         Ok(JobConfig {
@@ -209,7 +204,7 @@ impl RunArgs {
             shard,
             report: self.report,
             report_scope: self.report_scope.into(),
-            evidence: self.evidence,
+            evidence,
             settings: Settings {
                 tasks: engine::tasks_for(concurrency),
                 failure_threshold_percent: self.failure_threshold,

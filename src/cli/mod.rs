@@ -145,15 +145,6 @@ pub struct RunArgs {
         help_heading = "State and report"
     )]
     pub report_scope: Scope,
-    /// Keep evidence of each rewritten object, before and after, in files that are chained by their digests: below this folder or
-    /// s3://bucket/prefix. Each object is looked at then.
-    #[arg(
-        long,
-        env = "RESEAL_EVIDENCE",
-        value_name = "DIR|S3-URL",
-        help_heading = "State and report"
-    )]
-    pub evidence: Option<Location>,
     /// What may be sent in a second.
     #[command(flatten)]
     pub budgets: BudgetArgs,

@@ -7,8 +7,9 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use crate::closure::{Loss, Losses};
-use crate::config::{Probe, Trust};
+use crate::config::{Location, Probe, Trust};
 use crate::error::Error;
+use crate::job::evidence::NO_PLACE;
 use crate::object::COPY_OBJECT_BYTES_MAX;
 use crate::plan::{MethodChoice, PART_BYTES_MAX, PART_BYTES_MIN, Rules, Versions};
 use crate::selection::Selection;
@@ -62,14 +63,26 @@ pub struct RewriteArgs {
         value_delimiter = ','
     )]
     pub allow_loss: Vec<String>,
+    /// Keep evidence of each rewritten object, before and after, in files that are chained by their digests: below this folder or
+    /// s3://bucket/prefix. Each object is looked at then.
+    #[arg(
+        long,
+        env = "RESEAL_EVIDENCE",
+        value_name = "DIR|S3-URL",
+        help_heading = "State and report"
+    )]
+    pub evidence: Option<Location>,
 }
 
 impl RewriteArgs {
     /// What was meant.
     ///
     /// # Errors
-    /// Sizes that S3 does not take, an unknown loss.
+    /// Sizes that S3 does not take, an unknown loss, evidence that would go nowhere.
     pub fn into_settings(self, verify: Verify, selection: Selection) -> Result<Settings, Error> {
+        if self.evidence == Some(Location::Stdin) {
+            return Err(Error::usage(NO_PLACE));
+        }
         let threshold = self.multipart_threshold.as_u64();
         if threshold > COPY_OBJECT_BYTES_MAX {
             return Err(Error::usage(format!(
@@ -95,7 +108,7 @@ impl RewriteArgs {
             part_bytes,
             delete_superseded: self.delete_superseded,
             verify,
-            evidence: false,
+            evidence: self.evidence.is_some(),
         })
     }
 }

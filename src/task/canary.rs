@@ -2,6 +2,7 @@
 //!
 //! Looking goes on meanwhile; it is the rewriting that waits. The first object is alone, and then there are as many at once as have been
 //! proven, and one: a store that answers 200 and writes rubbish has spoilt one object, and one that begins to later as many as held.
+//! No more are in it than are wanted, so that what a run asks can be told before it.
 
 use std::cell::Cell;
 
@@ -14,20 +15,26 @@ use super::{Stop, Task};
 pub struct Canary {
     wanted: u64,
     proven: Cell<u64>,
+    /// As many as may be rewritten at once; closed when all are proven.
     places: Semaphore,
+}
+
+/// How many may be at work when so many are proven: as many and one, and never more than are wanted yet.
+fn at_once(wanted: u64, proven: u64) -> u64 {
+    wanted
+        .saturating_sub(proven)
+        .min(proven.saturating_add(1))
+        .min(Semaphore::MAX_PERMITS as u64)
 }
 
 impl Canary {
     /// `wanted`: so many objects are to be proven; `before`: so many were rewritten by earlier runs.
     pub fn new(wanted: u64, before: u64) -> Self {
-        let at_once = before.min(wanted).saturating_add(1);
+        let places = usize::try_from(at_once(wanted, before)).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             wanted,
             proven: Cell::new(before),
-            places: Semaphore::new(
-                usize::try_from(at_once)
-                    .map_or(Semaphore::MAX_PERMITS, |n| n.min(Semaphore::MAX_PERMITS)),
-            ),
+            places: Semaphore::new(places),
         }
     }
 
@@ -41,15 +48,23 @@ impl Canary {
         if self.is_over() {
             return None;
         }
-        let place = self.places.acquire().await.ok()?;
-        // Whoever waited behind the last one passes on.
-        (!self.is_over()).then_some(place)
+        // Closed when it is over.
+        self.places.acquire().await.ok()
     }
 
-    /// One more came through.
-    pub(super) fn prove(&self) {
+    /// One more came through, and gives its place back.
+    pub(super) fn prove(&self, place: SemaphorePermit<'_>) {
+        let before = at_once(self.wanted, self.proven.get());
         self.proven.set(self.proven.get() + 1);
-        self.places.add_permits(1);
+        if self.is_over() {
+            self.places.close();
+        }
+        let now = at_once(self.wanted, self.proven.get());
+        if now < before {
+            place.forget();
+        } else if now > before {
+            self.places.add_permits(1);
+        }
     }
 }
 
@@ -71,24 +86,47 @@ impl<'c> Task<'c, '_> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     #[tokio::test]
-    async fn one_alone_then_as_many_as_held_and_then_everybody() {
-        let canary = Canary::new(3, 0);
-        let first = canary.enter().await.expect("a place");
-        assert!(futures::poll!(std::pin::pin!(canary.enter())).is_pending());
-        canary.prove();
-        drop(first);
-        let pair = (canary.enter().await, canary.enter().await);
+    async fn one_alone_then_as_many_as_held_and_no_more_than_are_wanted() {
+        for (wanted, before, expected) in [
+            (5, 0, vec![1, 2, 3, 2, 1]),
+            (4, 1, vec![2, 2, 1]),
+            (1, 0, vec![1]),
+            (0, 0, vec![]),
+            (5, 5, vec![]),
+        ] {
+            let canary = Canary::new(wanted, before);
+            let mut inside = Vec::new();
+            let mut at_once = Vec::new();
+            while !canary.is_over() {
+                while let Poll::Ready(place) = futures::poll!(std::pin::pin!(canary.enter())) {
+                    inside.push(place.expect("not over yet"));
+                }
+                at_once.push(inside.len());
+                let mut waits = std::pin::pin!(canary.enter());
+                assert!(futures::poll!(&mut waits).is_pending());
+                canary.prove(inside.pop().expect("somebody is in"));
+                if canary.is_over() {
+                    assert!(waits.await.is_none(), "whoever waited passes on");
+                }
+            }
+            assert_eq!(at_once, expected, "{wanted} wanted, {before} before");
+            assert!(inside.is_empty(), "{wanted} wanted, {before} before");
+            assert!(canary.enter().await.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn who_fails_leaves_the_place_to_the_next() {
+        let canary = Canary::new(2, 1);
+        let place = canary.enter().await;
         let mut waits = std::pin::pin!(canary.enter());
         assert!(futures::poll!(&mut waits).is_pending());
-        canary.prove();
-        canary.prove();
-        assert!(waits.await.is_none());
-        drop(pair);
-        assert!(canary.enter().await.is_none());
-        assert!(Canary::new(0, 0).is_over());
-        assert!(Canary::new(5, 5).is_over());
+        drop(place);
+        assert!(waits.await.is_some());
     }
 }

@@ -204,8 +204,8 @@ pub async fn run(ctx: &Context<'_>, entry: &ManifestEntry, start: Start<'_>) -> 
     let ended = task.run().await;
     match task.without_uploads(ended).await {
         Ok(outcome) => {
-            if task.place.is_some() {
-                ctx.canary.prove();
+            if let Some(place) = task.place.take() {
+                ctx.canary.prove(place);
             }
             Ended::Settled(outcome)
         }
@@ -363,8 +363,8 @@ impl<'c, 'a> Task<'c, 'a> {
     }
 
     /// Looks, plans and rewrites until the row has an outcome. Every turn but the first follows a counted failure, or the one
-    /// refusal of an update, or the one attempt without a look, or the one wait for another row of the key, so that the bounds of
-    /// [`Attempts`] bound it.
+    /// refusal of an update, or the one attempt without a look (which the canary may not make), or the one wait for another row of
+    /// the key, so that the bounds of [`Attempts`] bound it.
     async fn run(&mut self) -> Result<TaskOutcome, Stop> {
         let target = self.ctx.target.borrow().clone();
         let mut known = match self.begin(&target)? {
@@ -410,7 +410,7 @@ impl<'c, 'a> Task<'c, 'a> {
             RowPlan::Restack => Ok(Beginning::Restack),
             RowPlan::Look if self.is_restacked() => Ok(Beginning::Restacked),
             RowPlan::Unseen(head)
-                if !self.proof.looks()
+                if !self.usual_proof.looks()
                     && !self.deletes_superseded()
                     && !self.ctx.settings.evidence =>
             {
@@ -514,6 +514,10 @@ impl<'c, 'a> Task<'c, 'a> {
             }
         }
         self.enter_canary().await?;
+        if look.is_unseen && self.place.is_some() {
+            // What is held against its rewrite has to be seen.
+            return Ok(None);
+        }
         let (before, carry) = match self.known_of(&plan, look, &target).await {
             // What is asked and read is pinned to the look.
             Err(Stop::Row(failure)) if failure.http_status == 412 => {

@@ -99,7 +99,7 @@ async fn a_run_does_what_its_plan_foretells() {
         (false, "--canary 0"),
         (false, "--canary 0 --verify head"),
         (false, "--canary 0 --verify read"),
-        (true, "--canary 1000 --concurrency 1"),
+        (true, "--canary 1000"),
         (true, "--canary 0 --delete-superseded"),
         (true, "--canary 0 --versions restack"),
         (
@@ -172,6 +172,65 @@ async fn a_run_does_what_its_plan_foretells() {
         let failures: BTreeMap<String, u64> = names("failures").chain(names("refusals")).collect();
         assert_eq!(serde_json::json!(failures), run["failures"], "{case}");
     }
+}
+
+/// However many rows are at work while the first ones are read back: those are as many as were said, and no other is looked at for it.
+#[tokio::test]
+async fn the_canary_is_foretold_to_the_request() {
+    const CANARY: u64 = 7;
+    let keys: Vec<_> = (0..300).map(|n| format!("p/{n}")).collect();
+    for (has_inventory, args, looks) in [
+        (false, "", 300),
+        (true, "", CANARY),
+        (true, "--evidence evidence", 300),
+    ] {
+        let store = Store::start().await;
+        crate::support::objects::put_many(&store.client, &keys).await;
+        let new = store.add_kms_key(None);
+        let job = store.job(&keys).args(&format!(
+            "--to sse-kms --kms-key-id {new} --canary {CANARY} {args}"
+        ));
+        let job = if has_inventory {
+            let manifest = inventory(&store, &job);
+            job.arg("--manifest", manifest)
+        } else {
+            job
+        };
+        let told = plan(&job).expect(0).summary();
+        let seen = of_objects(&store);
+        let run = job.run().expect(0).summary();
+        let of_run: BTreeMap<String, u64> =
+            serde_json::from_value(run["requests"].clone()).expect("counts");
+        let case = format!("{has_inventory} {args}\nplan {told}\nrun {run}");
+        assert_eq!(requests(&told), of_run, "{case}");
+        let did = counted(&store, &seen);
+        assert_eq!(
+            of_run.values().sum::<u64>(),
+            did.values().sum::<u64>(),
+            "{did:?} {case}"
+        );
+        assert_eq!(of_run["HeadObject"], looks + CANARY, "{case}");
+        assert_eq!(of_run["GetObject"], 2 * CANARY, "{case}");
+    }
+}
+
+/// The `manifest.json` of what the bucket lists now, with what each object is under.
+fn inventory(store: &Store, job: &Job) -> String {
+    let url = store.s3.endpoint_url();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reseal"));
+    command.args([
+        "inventory",
+        &format!("s3://{BUCKET}"),
+        "--with",
+        "encryption",
+    ]);
+    command.args(["--endpoint-url", &url, "--path-style", "--output", "json"]);
+    command.arg("--out").arg(job.path("inventory"));
+    command.arg("--state").arg(job.path("listing"));
+    job.prepare(&mut command);
+    let listed = Run::of(command.output().expect("the binary starts"));
+    let manifest = listed.expect(0).summary()["manifest"].clone();
+    manifest.as_str().expect("a path").to_owned()
 }
 
 #[tokio::test]
