@@ -8,6 +8,7 @@ use std::fmt;
 use crate::event::ResponseClass;
 use crate::exit::Exit;
 use crate::journal::StateError;
+use crate::listing::Disorder;
 use crate::manifest::ManifestError;
 use crate::probe::{ProbeError, Reason};
 use crate::s3_error::{CREDENTIALS_UNAVAILABLE, NOT_SENT, S3Error, STALLED};
@@ -65,6 +66,16 @@ impl std::error::Error for Error {}
 impl From<ManifestError> for Error {
     fn from(error: ManifestError) -> Self {
         Self::new(error.exit(), error.to_string())
+    }
+}
+
+impl From<Disorder> for Error {
+    fn from(disorder: Disorder) -> Self {
+        Self::new(
+            Exit::JobFailed,
+            format!("the store's listing can't be relied on: {disorder}"),
+        )
+        .hint("it could lack keys, or have some twice, and so would all that is said of it. Nothing in the bucket has changed")
     }
 }
 

@@ -104,7 +104,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "engine", "error", "http", "limiter", "manifest", "plan", "report", "s3", "task",
         ],
     ),
-    ("error", &["journal", "manifest", "probe"]),
+    ("error", &["journal", "listing", "manifest", "probe"]),
     // Telling knows events and nobody who makes them. A report's keys are URL-encoded as a manifest's are.
     ("human", &[]),
     ("forecast", &["human", "limiter", "plan"]),

@@ -46,7 +46,7 @@ use crate::exit::Exit;
 use crate::http::Address;
 use crate::job::survey::{self, Listing, Survey, SurveyConfig};
 use crate::limiter::{Budgets, Limiter};
-use crate::listing::{Asker, Disorder};
+use crate::listing::Asker;
 use crate::manifest::Reading;
 use crate::object::ManifestEntry;
 use crate::progress::{Progress, Style, Ticker};
@@ -271,7 +271,7 @@ impl From<Ended> for Error {
         match ended {
             Ended::Drained => Self::new(Exit::Interrupted, "asked to stop"),
             Ended::Store(error) => refused(error),
-            Ended::Disorder(disorder) => disordered(&disorder),
+            Ended::Disorder(disorder) => disorder.into(),
             Ended::Local(error) => error,
         }
     }
@@ -286,14 +286,6 @@ fn refused(error: S3Error) -> Error {
         _ => return Error::from(error),
     };
     Error::from(error).hint(hint)
-}
-
-fn disordered(disorder: &Disorder) -> Error {
-    Error::new(
-        Exit::JobFailed,
-        format!("the store's listing can't be relied on: {disorder}"),
-    )
-    .hint("an inventory made of it could lack keys, or have some twice; there is none. What was listed is as it was, and nothing in the bucket has changed")
 }
 
 /// The state of what is listed, how and where to, where nobody has said where it shall be.

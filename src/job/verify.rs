@@ -23,12 +23,13 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::human;
 use crate::limiter::Kind;
+use crate::listing::{PAGE_ROWS_MAX, Scope};
 use crate::manifest::Reading;
 use crate::object::{Compared, Known as RowKnown, ManifestEntry, NULL_VERSION, ObjectHead};
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 use crate::profile::StoreProfile;
 use crate::progress::Progress;
-use crate::report::{Scope, Told};
+use crate::report::{self, Told};
 use crate::shutdown::{self, Shutdown};
 use crate::task::{self, Context, Looked, Unsettled};
 use crate::verification::{
@@ -80,7 +81,7 @@ pub struct VerifyConfig {
     /// Where the report goes: a folder or a prefix in S3.
     pub report: Location,
     /// Which rows it has.
-    pub report_scope: Scope,
+    pub report_scope: report::Scope,
 }
 
 /// Looks at everything, and changes nothing.
@@ -115,6 +116,8 @@ struct Opened {
     /// What tells this verification's rows from another's.
     identity: String,
     coverage: Coverage,
+    /// What is to be listed, and into what: the rows come from there.
+    lists: Option<(Scope, pages::Sender)>,
     /// What was fetched of a manifest: it must be there as long as its rows are read.
     _listing: Option<survey::Listing>,
     /// The evidence whose chain was checked.
@@ -152,16 +155,6 @@ impl Verifying<'_> {
         };
         opened.coverage = covered(opened.coverage, &facts);
         let checked = opened.evidence.take();
-        if let Scrutiny::Bucket {
-            name,
-            prefix,
-            all_versions,
-        } = &config.scrutiny
-        {
-            // Where there never were versions, none is named: not every store knows their ids there.
-            let all = *all_versions && facts.versioning != Some(Versioning::Never);
-            opened.rows = pages::list(survey, name.clone(), prefix.clone(), all);
-        }
         let mut wish = config.wish.clone();
         if let Some(target) = &mut wish.target {
             *target = survey.resolved(&opened.bucket, target).await?;
@@ -197,9 +190,19 @@ impl Verifying<'_> {
             });
             tell(&mut report, entry, &row.held)
         };
-        survey
-            .each(&ctx, opened.total, opened.rows, shutdown, look, fold)
-            .await?;
+        let asked_to_stop = shutdown.clone();
+        let listed = async {
+            if let Some((mut scope, rows)) = opened.lists {
+                // Where there never were versions, none is named: not every store knows their ids there.
+                scope.with_versions &= facts.versioning != Some(Versioning::Never);
+                pages::list(survey, &scope, asked_to_stop, rows).await;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            looked = survey.each(&ctx, opened.total, opened.rows, shutdown, look, fold) => looked?,
+            () = listed => unreachable!("it waits for the looks"),
+        }
         if let Scrutiny::Bucket { name, prefix, .. } = &config.scrutiny
             && !prefix.is_empty()
             && collector.rows() == 0
@@ -258,6 +261,7 @@ impl Verifying<'_> {
                         gaps,
                         notes,
                     },
+                    lists: None,
                     _listing: Some(listing),
                     evidence: None,
                 })
@@ -275,7 +279,13 @@ impl Verifying<'_> {
                 if !prefix.is_empty() {
                     gaps.push(format!("only keys that begin with {prefix} were looked at"));
                 }
-                let (_, rows) = mpsc::channel(1);
+                let (sender, rows) = mpsc::channel(pages::PAGES_MAX);
+                let scope = Scope {
+                    bucket: name.clone(),
+                    prefix: prefix.clone(),
+                    with_versions: *all_versions,
+                    page_rows: PAGE_ROWS_MAX,
+                };
                 Ok(Opened {
                     bucket: name.clone(),
                     rows,
@@ -290,6 +300,7 @@ impl Verifying<'_> {
                         gaps,
                         notes: Vec::new(),
                     },
+                    lists: Some((scope, sender)),
                     _listing: None,
                     evidence: None,
                 })
@@ -344,6 +355,7 @@ impl Verifying<'_> {
                 gaps: vec!["evidence has what the job rewrote and nothing else".to_owned()],
                 notes: Vec::new(),
             },
+            lists: None,
             _listing: None,
             evidence: Some(checked),
         })

@@ -1,101 +1,51 @@
-//! What a bucket lists, as rows: one page after the other.
+//! What a bucket lists, as rows in the order of its keys.
+
+use std::cell::Cell;
 
 use tokio::sync::mpsc;
 
-use crate::engine::Rows;
 use crate::error::Error;
-use crate::event::Operation;
-use crate::job::source::patiently;
 use crate::job::survey::Survey;
+use crate::listing::{self, Asker, Batch, Ended, Range, Scope};
 use crate::object::{Known, ListedObject, ManifestEntry};
-use crate::s3::{ListPage, S3};
-use crate::s3_error::S3Error;
-use crate::stall::Stall;
+use crate::shutdown::Shutdown;
 
-/// Rows of a page of a listing. Source: S3 API Reference, ListObjectVersions: up to 1,000.
-const PAGE_ROWS: u16 = 1_000;
 /// Pages that wait for the looks.
-const PAGES_MAX: usize = 16;
+pub(super) const PAGES_MAX: usize = 16;
+/// One page after the other, so that rows come in their order. The looks are slower: a thousand of them take a page's time only where a
+/// thousand are on the wire.
+const LANES: usize = 1;
 
-/// What the bucket lists, a few pages ahead of the looks: one page after the other.
-pub(super) fn list(survey: &Survey, bucket: String, prefix: String, all_versions: bool) -> Rows {
-    let (sender, rows) = mpsc::channel(PAGES_MAX);
-    let (s3, stall) = (survey.s3.clone(), survey.stall.clone());
-    tokio::spawn(async move {
-        let listing = Pages {
-            s3: &s3,
-            stall: &stall,
-            bucket: &bucket,
-            prefix: &prefix,
-            all_versions,
-        };
-        if let Err(error) = listing.send_all(&sender).await {
-            // Nobody may be there any more; then nobody needs to know.
-            let _ = sender.send(Err(error.into())).await;
-        }
-    });
-    rows
-}
+/// Where the rows go.
+pub(super) type Sender = mpsc::Sender<Result<Vec<ManifestEntry>, Error>>;
 
-struct Pages<'a> {
-    s3: &'a S3,
-    stall: &'a Stall,
-    bucket: &'a str,
-    prefix: &'a str,
-    all_versions: bool,
-}
-
-impl Pages<'_> {
-    async fn send_all(
-        &self,
-        sender: &mpsc::Sender<Result<Vec<ManifestEntry>, Error>>,
-    ) -> Result<(), S3Error> {
-        let mut row = 0;
-        let mut last = ListPage::default();
-        loop {
-            let page = patiently(self.stall, || self.page(&last)).await?;
-            let leads_on = page.token != last.token || page.next != last.next;
-            if page.has_more && (!leads_on || (page.token.is_none() && page.next.is_none())) {
-                return Err(S3Error::no_answer(
-                    Operation::ListObjectVersions,
-                    "a page of the listing that does not lead to the next".to_owned(),
-                ));
-            }
-            let entries = page.rows.iter().map(|listed| {
-                row += 1;
-                entry_of(row - 1, listed)
-            });
-            let entries: Vec<_> = entries.collect();
-            if sender.send(Ok(entries)).await.is_err() || !page.has_more {
-                return Ok(());
-            }
-            last = page;
-        }
-    }
-
-    async fn page(&self, last: &ListPage) -> Result<ListPage, S3Error> {
-        let (bucket, prefix) = (self.bucket, self.prefix);
-        if !self.all_versions {
-            let token = last.token.as_deref();
-            return self
-                .s3
-                .list_objects(bucket, prefix, "", token, PAGE_ROWS)
-                .await;
-        }
-        let (key, version) = last.next.as_ref().map_or(("", None), |(key, version)| {
-            (key.as_str(), version.as_deref())
+/// Lists into `rows`, a few pages ahead of the looks, until everything is listed, nobody wants more, or the process is asked to stop.
+pub(super) async fn list(survey: &Survey, scope: &Scope, shutdown: Shutdown, rows: Sender) {
+    let (s3, limiter, stall) = (&survey.s3, &survey.limiter, &survey.stall);
+    let asker = Asker::new(s3.clone(), limiter.clone(), stall.clone(), shutdown);
+    let next = Cell::new(0);
+    let take = async |batch: Batch| {
+        let entries = batch.rows.into_iter().map(|listed| {
+            let row = next.replace(next.get() + 1);
+            entry_of(row, listed)
         });
-        self.s3
-            .list_versions(bucket, prefix, key, version, PAGE_ROWS)
-            .await
-    }
+        rows.send(Ok(entries.collect())).await.map_err(|_| ())
+    };
+    let ranges = vec![Range::whole()];
+    let error = match listing::list(&asker, scope, ranges, LANES, take, |_| ()).await {
+        Ok(()) | Err(Ended::Drained | Ended::Taker(())) => return,
+        Err(Ended::Store(error)) => error.into(),
+        Err(Ended::Disorder(disorder)) => disorder.into(),
+    };
+    // Nobody may be there any more; then nobody needs to know.
+    let _ = rows.send(Err(error)).await;
 }
 
-fn entry_of(row: u64, listed: &ListedObject) -> ManifestEntry {
+fn entry_of(row: u64, listed: ListedObject) -> ManifestEntry {
     ManifestEntry {
         row,
-        key: listed.key.clone(),
-        version_id: listed.version_id.clone(),
+        key: listed.key,
+        version_id: listed.version_id,
         known: Known {
             is_latest: Some(listed.is_latest),
             is_delete_marker: listed.is_delete_marker,
