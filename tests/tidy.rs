@@ -169,6 +169,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("hyper_util", &["http", "local_s3"]),
     ("indicatif", &["progress"]),
     ("jiff", &["cli", "deadline", "manifest", "shutdown"]),
+    ("lz4_flex", &["manifest"]),
     ("md5", &["*"]),
     ("memchr", &["manifest"]),
     ("metrics", &["metrics"]),

@@ -200,9 +200,9 @@ fn read_postscript(source: &mut Source) -> Result<(u64, u64), RecordError> {
         0 => Codec::None,
         1 => Codec::Zlib,
         2 => Codec::Snappy,
-        5 => Codec::Zstd,
         3 => return Err(damaged("it is compressed with LZO, which is not read")),
-        4 => return Err(damaged("it is compressed with LZ4, which is not read")),
+        4 => Codec::Lz4,
+        5 => Codec::Zstd,
         _ => return Err(damaged("it is compressed in a way that is not known")),
     };
     if block_max > BLOCK_BYTES_MAX as u64 {

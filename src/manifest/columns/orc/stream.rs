@@ -28,6 +28,7 @@ pub(super) enum Codec {
     None,
     Zlib,
     Snappy,
+    Lz4,
     Zstd,
 }
 
@@ -181,6 +182,14 @@ impl Stream {
                 } else {
                     return Err(too_large());
                 }
+            }
+            Codec::Lz4 => {
+                self.block.resize(max, 0);
+                let done = lz4_flex::block::decompress_into(&self.stored, &mut self.block);
+                let bytes = done.map_err(|_| {
+                    damaged("a block that can't be decompressed, or is larger than the file says its blocks are")
+                })?;
+                self.block.truncate(bytes);
             }
             Codec::Zstd => {
                 let decoder = zstd::stream::read::Decoder::with_buffer(self.stored.as_slice());
