@@ -4,7 +4,7 @@ use std::error::Error;
 use std::ffi::OsStr;
 
 use super::number;
-use super::run::{BUCKET, NullStore, binary, measured};
+use super::run::{BUCKET, Cost, NullStore, binary, measured};
 
 pub fn run() -> Result<(), Box<dyn Error>> {
     let objects = number("RESEAL_BENCH_ROWS", 1_000_000)?;
@@ -16,27 +16,7 @@ pub fn run() -> Result<(), Box<dyn Error>> {
             for lanes in ["1", "16", "64"] {
                 let behaviour = format!("latency={latency},objects={objects},listing={shape}");
                 let store = NullStore::start(&behaviour)?;
-                let folder = tempfile::tempdir()?;
-                let (binary, source) = (binary()?, format!("s3://{BUCKET}"));
-                let (out, state) = (folder.path().join("out"), folder.path().join("state"));
-                let command: [&OsStr; 15] = [
-                    binary.as_os_str(),
-                    "inventory".as_ref(),
-                    source.as_ref(),
-                    "--out".as_ref(),
-                    out.as_os_str(),
-                    "--state".as_ref(),
-                    state.as_os_str(),
-                    "--endpoint-url".as_ref(),
-                    store.url.as_ref(),
-                    "--path-style".as_ref(),
-                    "--concurrency".as_ref(),
-                    lanes.as_ref(),
-                    "--progress".as_ref(),
-                    "none".as_ref(),
-                    "--output=json".as_ref(),
-                ];
-                let cost = measured(&command)?;
+                let cost = inventory(&store.url, Some(lanes))?;
                 let requests = store.counts()?.others;
                 let first = *alone.get_or_insert(cost.wall);
                 println!(
@@ -50,4 +30,20 @@ pub fn run() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// Runs `reseal inventory` over the bucket of a store, into a folder that is removed.
+pub fn inventory(url: &str, concurrency: Option<&str>) -> Result<Cost, Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let (binary, source) = (binary()?, format!("s3://{BUCKET}"));
+    let (out, state) = (folder.path().join("out"), folder.path().join("state"));
+    let mut command: Vec<&OsStr> = vec![binary.as_os_str(), "inventory".as_ref(), source.as_ref()];
+    command.extend(["--out".as_ref(), out.as_os_str()]);
+    command.extend(["--state".as_ref(), state.as_os_str()]);
+    command.extend(["--endpoint-url", url, "--path-style"].map(OsStr::new));
+    command.extend(["--progress", "none", "--output=json"].map(OsStr::new));
+    if let Some(concurrency) = concurrency {
+        command.extend(["--concurrency", concurrency].map(OsStr::new));
+    }
+    measured(&command)
 }

@@ -399,7 +399,7 @@ fn listing(query: &str, objects: u64) -> Response<Body> {
     )
 }
 
-/// A page of the keys behind another, in their order.
+/// A page of the keys behind another, in their order; up to a delimiter, where one is given.
 fn sorted_listing(query: &str, shape: Shape, objects: u64) -> Response<Body> {
     let parameter = |name: &str| {
         let value = query
@@ -407,31 +407,62 @@ fn sorted_listing(query: &str, shape: Shape, objects: u64) -> Response<Body> {
             .find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
         value.unwrap_or_default().replace("%2F", "/")
     };
-    let after = parameter("start-after");
-    let rows: u64 = parameter("max-keys").parse().unwrap_or(PAGE);
-    // The first whose key is behind it.
-    let (mut first, mut end) = (0, objects);
-    while first < end {
-        let middle = first + (end - first) / 2;
-        match shape.key(middle) > after {
-            true => end = middle,
-            false => first = middle + 1,
+    // The first number from which on all keys are so.
+    let first = |is_so: &dyn Fn(String) -> bool| {
+        let (mut low, mut high) = (0, objects);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match is_so(shape.key(middle)) {
+                true => high = middle,
+                false => low = middle + 1,
+            }
         }
-    }
-    let end = (first + rows).min(objects);
-    let mut body = String::with_capacity(64 + (end - first) as usize * 256);
+        low
+    };
+    let behind = |prefix: &str| first(&|key| *key > *prefix && !key.starts_with(prefix));
+    let (after, prefix, delimiter) = (
+        parameter("start-after"),
+        parameter("prefix"),
+        parameter("delimiter"),
+    );
+    let rows: u64 = parameter("max-keys").parse().unwrap_or(PAGE);
+    // A token is the number of the next key.
+    let mut next = match parameter("continuation-token").parse() {
+        Ok(next) => next,
+        Err(_) => first(&|key| key > after && key >= prefix),
+    };
+    let end = behind(&prefix);
+    let mut body = String::with_capacity(64 + rows as usize * 256);
     body.push_str("<ListBucketResult><EncodingType>url</EncodingType>");
-    for number in first..end {
-        let key = shape.key(number);
+    for _ in 0..rows {
+        if next >= end {
+            break;
+        }
+        let key = shape.key(next);
+        let folder = key[prefix.len()..].find('/');
+        if let Some(at) = folder.filter(|_| delimiter == "/") {
+            let folder = &key[..prefix.len() + at + 1];
+            body.push_str(&format!(
+                "<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"
+            ));
+            next = behind(folder);
+            continue;
+        }
         body.push_str("<Contents><Key>");
         body.push_str(&key);
         body.push_str("</Key><LastModified>2024-03-01T00:00:00.000Z</LastModified><ETag>");
         body.push_str(ETAG);
         body.push_str("</ETag><Size>1024</Size><StorageClass>STANDARD</StorageClass></Contents>");
+        next += 1;
     }
-    let more = end < objects;
+    if next < end {
+        body.push_str(&format!(
+            "<NextContinuationToken>{next}</NextContinuationToken>"
+        ));
+    }
     body.push_str(&format!(
-        "<IsTruncated>{more}</IsTruncated></ListBucketResult>"
+        "<IsTruncated>{}</IsTruncated></ListBucketResult>",
+        next < end
     ));
     text(StatusCode::OK, body)
 }

@@ -24,8 +24,28 @@ with concurrent.futures.ThreadPoolExecutor(64) as pool:
 /// A tool's run against a store at that URL.
 type Run<'r> = &'r dyn Fn(&str) -> Result<Cost, Box<dyn Error>>;
 
-/// Runs every tool that is in the folder, or on the path, against a store that answers at once.
+/// Runs every tool that is in the folder, or on the path.
 pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
+    copies(tools)?;
+    listings(tools)
+}
+
+/// Runs a tool of the folder, or the path.
+fn call(tools: &Path, program: &str, arguments: &[&OsStr]) -> Result<Cost, Box<dyn Error>> {
+    let installed = tools.join(program);
+    let program = match installed.exists() {
+        true => installed.into_os_string(),
+        false => OsString::from(program),
+    };
+    run::measured(&[&[program.as_os_str()], arguments].concat())
+}
+
+fn words(text: &str) -> Vec<OsString> {
+    text.split(' ').map(OsString::from).collect()
+}
+
+/// Every object rewritten, against a store that answers at once.
+fn copies(tools: &Path) -> Result<(), Box<dyn Error>> {
     let objects = number("RESEAL_BENCH_OBJECTS", 20_000)?;
     let (full, bare) = (
         Manifest::write(Rows::Full, objects)?,
@@ -74,19 +94,7 @@ pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
         );
         Ok(())
     };
-    let tool = |name: &str| {
-        let installed = tools.join(name);
-        if installed.exists() {
-            installed.into_os_string()
-        } else {
-            OsString::from(name)
-        }
-    };
-    let call = |program: &str, arguments: &[&OsStr]| {
-        let program = tool(program);
-        run::measured(&[&[program.as_os_str()], arguments].concat())
-    };
-    let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+    let call = |program: &str, arguments: &[&OsStr]| call(tools, program, arguments);
     let all = format!("s3://{BUCKET}/*");
     let into = format!("s3://{BUCKET}/");
     show("reseal, full row", &|url| run::reseal(&full, url, &[]))?;
@@ -156,4 +164,69 @@ pub fn run(tools: &Path) -> Result<(), Box<dyn Error>> {
             ],
         )
     })
+}
+
+/// Every key listed: what each tool is told to do where that is all that is wanted. Only reseal writes an inventory of it.
+fn listings(tools: &Path) -> Result<(), Box<dyn Error>> {
+    let objects = number("RESEAL_BENCH_ROWS", 1_000_000)?;
+    println!("\n{objects} keys\n");
+    println!(
+        "| keys | store away | tool | s | CPU, s | requests | peak MiB |\n|---|---|---|---|---|---|---|"
+    );
+    let rclone = |url: &str, how: &str| {
+        let mut line = words(&format!("lsf --recursive --files-only {how}"));
+        line.push(OsString::from(format!(
+            ":s3,provider=Other,list_version=2,env_auth=true,endpoint=\"{url}\",region=us-east-1:{BUCKET}"
+        )));
+        line
+    };
+    for shape in ["flat", "spread"] {
+        for latency in [0, 20] {
+            let show = |name: &str, run: Run<'_>| -> Result<(), Box<dyn Error>> {
+                let behaviour = format!("latency={latency},objects={objects},listing={shape}");
+                let store = NullStore::start(&behaviour)?;
+                match run(&store.url) {
+                    Ok(cost) => println!(
+                        "| {shape} | {latency} ms | {name} | {:.1} | {:.1} | {} | {:.0} |",
+                        cost.wall,
+                        cost.cpu,
+                        store.counts()?.others,
+                        cost.mebibytes()
+                    ),
+                    Err(error) => println!(
+                        "| {shape} | {latency} ms | {name} | not run: {} | | | |",
+                        error.to_string().lines().next().unwrap_or_default()
+                    ),
+                }
+                Ok(())
+            };
+            let tool = |program: &str, line: Vec<OsString>| {
+                let line: Vec<_> = line.iter().map(OsString::as_os_str).collect();
+                call(tools, program, &line)
+            };
+            show("reseal inventory", &|url| {
+                super::listing::inventory(url, None)
+            })?;
+            show("s5cmd ls", &|url| {
+                tool(
+                    "s5cmd",
+                    words(&format!("--endpoint-url {url} ls s3://{BUCKET}/*")),
+                )
+            })?;
+            show("rclone lsf --fast-list", &|url| {
+                tool("rclone", rclone(url, "--fast-list"))
+            })?;
+            show("rclone lsf, 64 checkers", &|url| {
+                tool("rclone", rclone(url, "--checkers 64"))
+            })?;
+            show("aws s3api list-objects-v2", &|url| {
+                let mut line = words(&format!(
+                    "--endpoint-url {url} --region us-east-1 s3api list-objects-v2 --bucket {BUCKET} --output text --query"
+                ));
+                line.push(OsString::from("Contents[].[Key,Size,ETag,StorageClass]"));
+                tool("aws", line)
+            })?;
+        }
+    }
+    Ok(())
 }
