@@ -39,6 +39,15 @@ fn reseal(job: &Job, endpoint: &str, args: &str) -> Run {
     Run::of(command(job, endpoint, args).output().expect("it starts"))
 }
 
+/// Writes report and evidence once more, from the state alone.
+fn write_again(job: &Job) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reseal"));
+    command.args(["report", "--state", "state", "--report", "again"]);
+    command.args(["--evidence", "evidence"]);
+    job.prepare(&mut command);
+    Run::of(command.output().expect("it starts")).expect(0);
+}
+
 /// The folder of the one job's evidence.
 fn folder(job: &Job) -> PathBuf {
     let jobs = fs::read_dir(job.path("evidence")).expect("evidence");
@@ -145,25 +154,7 @@ async fn every_rewrite_has_its_line_whatever_was_killed() {
     let told = index(&job);
     let url = setup.store.s3.endpoint_url();
     fs::remove_dir_all(job.path("evidence")).expect("removed");
-    let written = reseal(
-        &job,
-        &url,
-        "report --state state --report again --evidence evidence",
-    );
-    // `report` has no progress.
-    assert_eq!(written.status.code(), Some(2), "{}", written.stderr);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reseal"));
-    command.args([
-        "report",
-        "--state",
-        "state",
-        "--report",
-        "again",
-        "--evidence",
-        "evidence",
-    ]);
-    job.prepare(&mut command);
-    Run::of(command.output().expect("it starts")).expect(0);
+    write_again(&job);
     assert_eq!(index(&job), told);
     // And so is the way back.
     job.write("customer.key", KEY.base64());
@@ -520,4 +511,120 @@ async fn moto_does_not_say_enough_for_a_way_back() {
     );
     assert_eq!(versions().await, 4);
     assert_eq!(lines(&job).len(), 2);
+}
+
+/// State, report and evidence are all in the bucket's store: what is written is what a folder would have, and is read from there.
+#[tokio::test]
+async fn in_s3_it_is_the_same_and_leads_back() {
+    let setup = Versioned::with_objects(5).await;
+    let (client, url) = (&setup.store.client, setup.store.s3.endpoint_url());
+    let places = client.create_bucket().bucket("places");
+    places.send().await.expect("a bucket");
+    let job = setup.job().args("--evidence s3://places/evidence");
+    let told = job.run().expect(0).summary();
+    let text = |name: &str| told[name].as_str().expect(name).to_owned();
+    let (at, sha256) = (text("evidence"), text("evidence_sha256"));
+    assert!(at.starts_with("s3://places/evidence/job-"), "{at}");
+
+    // The same job's evidence in a folder has the same bytes.
+    write_again(&job);
+    let name = folder(&job);
+    let name = name.file_name().expect("a name").to_string_lossy();
+    for file in ["evidence.json", "shard-00000/part-000000.csv.gz"] {
+        let key = format!("evidence/{name}/{file}");
+        let stored = client.get_object().bucket("places").key(&key).send().await;
+        let stored = stored.expect("it is there").body.collect().await;
+        let here = fs::read(folder(&job).join(file)).expect("a file");
+        assert_eq!(stored.expect("whole").to_vec(), here, "{file}");
+    }
+
+    let evidence = format!("--evidence s3://places/evidence/{name}");
+    let pinned = format!("verify {evidence} --evidence-sha256 {sha256}");
+    let checked = reseal(&job, &url, &pinned).expect(0).summary();
+    assert_eq!(checked["evidence"]["rewrites"], 5, "{checked}");
+    let told = reseal(
+        &job,
+        &url,
+        &format!("undo {evidence} --report s3://places/undone"),
+    )
+    .expect(0)
+    .summary();
+    assert_eq!(told["written_back"], 5, "{told}");
+    for key in &setup.keys {
+        let head = objects::head(client, key, None).await;
+        assert!(Under::SseS3.is_shown_by(&head), "{key}");
+    }
+    let reported = told["report"].as_str().expect("a report");
+    let key = reported.strip_prefix("s3://places/").expect("there");
+    let head = client.head_object().bucket("places").key(key).send().await;
+    head.expect("the report is there");
+
+    // A part that is changed there is found there.
+    let part = format!("evidence/{name}/shard-00000/part-000000.csv.gz");
+    let bytes = client.get_object().bucket("places").key(&part).send().await;
+    let mut bytes = bytes
+        .expect("there")
+        .body
+        .collect()
+        .await
+        .expect("whole")
+        .to_vec();
+    let last = bytes.len() - 20;
+    bytes[last] ^= 1;
+    let put = client.put_object().bucket("places").key(&part);
+    put.body(bytes.into()).send().await.expect("written");
+    reseal(&job, &url, &pinned)
+        .expect(5)
+        .says(&["shard-00000/part-000000.csv.gz", "SHA-256"]);
+}
+
+/// All of a key's versions are rewritten: each has its line, and the old one's is true before, the copy's after.
+#[tokio::test]
+async fn a_restack_has_a_line_for_each_version() {
+    let setup = Versioned::with_objects(0).await;
+    let client = &setup.store.client;
+    let old = setup.store.add_kms_key(None);
+    for (version, under) in [
+        ("first", Under::SseS3),
+        ("second", Under::Kms(old.clone())),
+        ("third", Under::Dsse(old)),
+    ] {
+        objects::put(client, "key", version.as_bytes(), &under).await;
+    }
+    objects::put_plain(client, "alone", b"only one").await;
+    let versions = setup.versions().await;
+    let listed = client.list_object_versions().bucket(BUCKET).send().await;
+    let listed = listed.expect("a page");
+    let rows = listed.versions().iter().map(|version| {
+        let (key, id) = (version.key(), version.version_id());
+        format!("{BUCKET},{},{}\n", key.expect("a key"), id.expect("an id"))
+    });
+    let job = setup.store.job(&[] as &[&str]);
+    job.write_manifest(&rows.collect::<String>());
+    let job = job
+        .args("--versions restack --evidence evidence --to sse-kms --kms-key-id")
+        .args(&setup.arn);
+    job.run().expect(0);
+    let lines = lines(&job);
+    assert_eq!(lines.len() as u64, versions.values().sum::<u64>());
+    assert!(lines.iter().all(|line| line["BeforeKnown"] == "true"));
+    assert_true(&setup, &lines).await;
+    let of = |name: &str| {
+        let versions = lines.iter().map(|line| line[name].clone());
+        versions.collect::<BTreeSet<_>>()
+    };
+    let before: BTreeSet<_> = listed
+        .versions()
+        .iter()
+        .map(|version| version.version_id().expect("an id").to_owned())
+        .collect();
+    assert_eq!(of("BeforeVersionId"), before);
+    assert!(of("AfterVersionId").is_disjoint(&before));
+    assert_eq!(of("AfterVersionId").len(), before.len());
+    assert_eq!(of("AfterKey"), BTreeSet::from([setup.arn.clone()]));
+    // There is no way back for those.
+    job.write("customer.key", KEY.base64());
+    undo(&job, &setup.store.s3.endpoint_url(), "").expect(3);
+    let codes = codes(&job);
+    assert!(codes.values().all(|code| code == "Restacked"), "{codes:?}");
 }
