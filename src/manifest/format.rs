@@ -32,12 +32,18 @@ impl Format {
             .find(|format| format.name().eq_ignore_ascii_case(name))
     }
 
-    /// What a file is that begins with these bytes. A bucket's name might begin with the same letters, but no text goes on with a
-    /// control character, or a byte of none of ASCII, and a whole file of the other two does.
+    /// What a file is that begins with these bytes. A bucket's name might begin with the same letters. But behind them a whole file of
+    /// the other two has a control character, where text has none or the end of a line: Parquet's first field, and in ORC the first
+    /// field, or the length of a compressed block, which has three bytes.
     pub(super) fn of(head: &[u8]) -> Self {
         let goes_on = |magic: &[u8]| {
-            let rest = head.strip_prefix(magic).and_then(|rest| rest.first());
-            rest.is_some_and(|byte| byte.is_ascii_control() || !byte.is_ascii())
+            let rest = head.strip_prefix(magic).unwrap_or_default();
+            let first = rest.first();
+            first.is_some_and(|byte| byte.is_ascii_control() || !byte.is_ascii())
+                || rest
+                    .iter()
+                    .take(3)
+                    .any(|byte| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\n' | b'\r'))
         };
         if goes_on(b"PAR1") {
             Self::Parquet

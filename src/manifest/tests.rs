@@ -480,6 +480,34 @@ fn what_the_file_is_depends_on_its_content() {
 }
 
 #[test]
+fn a_table_is_told_from_text_that_begins_alike() {
+    for (format, heads) in [
+        (
+            Format::Orc,
+            &[&b"ORC\x0a\x06"[..], b"ORC%\0\0\x0a", b"ORC,\0\0\x0a"][..],
+        ),
+        (Format::Parquet, &[b"PAR1\x15\x04"]),
+        (
+            Format::Csv,
+            &[
+                b"ORC,k\n",
+                b"ORC,k\r\n",
+                b"ORC,\"k\"\n",
+                b"ORC,\xc3\xa9\n",
+                b"ORCHID,k\n",
+                b"PAR1,k\n",
+                b"OR",
+                b"ORC",
+            ],
+        ),
+    ] {
+        for head in heads {
+            assert_eq!(Format::of(head), format, "{}", head.escape_ascii());
+        }
+    }
+}
+
+#[test]
 fn the_digest_pins_the_content_and_nothing_else() {
     let digest = |name: &str, content: &[u8]| {
         let folder = Folder::new();

@@ -10,8 +10,8 @@ use ::parquet::schema::parser::parse_message_type;
 use super::*;
 use crate::human;
 
-/// What pyarrow wrote: see `tests/inventories/make.py`.
-const TABLES: [&str; 9] = [
+/// What pyarrow and Spark wrote: see `make.py` and `spark.py` in `tests/inventories`.
+const TABLES: [&str; 12] = [
     "as-s3.parquet",
     "odd.parquet",
     "int96.parquet",
@@ -21,6 +21,9 @@ const TABLES: [&str; 9] = [
     "words.orc",
     "first.orc",
     "strings.orc",
+    "spark.orc",
+    "java-lz4.orc",
+    "spark.parquet",
 ];
 
 fn inventories() -> PathBuf {
