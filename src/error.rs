@@ -13,6 +13,9 @@ use crate::manifest::ManifestError;
 use crate::probe::{ProbeError, Reason};
 use crate::s3_error::{CREDENTIALS_UNAVAILABLE, NOT_SENT, S3Error, STALLED};
 
+/// The status of a request that a store does not know.
+const NOT_IMPLEMENTED: u16 = 501;
+
 /// Why a command ended without doing its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -138,6 +141,9 @@ impl From<S3Error> for Error {
             code if code.starts_with("KMS.") => Some(
                 "make the target's KMS key usable; the same command continues where it stopped",
             ),
+            _ if error.http_status == NOT_IMPLEMENTED => {
+                Some("the store does not have that request, and will not have it the next time")
+            }
             _ => None,
         };
         if error.code == STALLED {
@@ -151,8 +157,12 @@ impl From<S3Error> for Error {
             )
             .hint("whoever gives them did not answer; the same command continues");
         }
-        if error.class() == ResponseClass::Throttled || error.class() == ResponseClass::ServerError
-        {
+        let is_trouble = match error.class() {
+            ResponseClass::Throttled => true,
+            ResponseClass::ServerError => error.http_status != NOT_IMPLEMENTED,
+            _ => false,
+        };
+        if is_trouble {
             return Self::new(Exit::Internal, format!("the store is in trouble: {error}"))
                 .hint("the same command continues when it has recovered");
         }

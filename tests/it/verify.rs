@@ -1,14 +1,17 @@
 //! `reseal verify`: what holds and what does not, what was read, and whether a key may be retired. It changes nothing.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use nix::sys::signal::Signal;
+use reseal::local_s3::credentials::Credentials;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::support::faults::{Proxy, Weather};
+use crate::support::lister::{Lister, Manner};
 use crate::support::moto::Moto;
 use crate::support::objects::{self, SseC, Under};
 use crate::support::versioned::Versioned;
@@ -321,4 +324,20 @@ async fn moto_is_verified_too() {
     let args = format!("--bucket {BUCKET} --retire-key {UNUSED} --read all");
     let told = verify(&job, &moto.url, &args).expect(0).summary();
     assert_eq!(verdict(&told).0, "yes", "{told}");
+}
+
+/// Keys that such a listing has left out could be under the key.
+#[test]
+fn a_listing_without_order_is_no_verdict() {
+    let keys = (0..2_500).map(|n| format!("key/{n:05}"));
+    let keys: BTreeSet<_> = keys.chain(["other".to_owned()]).collect();
+    const UNSEEN: &str = "2b1059be-8f80-40b9-8c0d-38f8c45e811e";
+    for manner in [Manner::TurnsPages, Manner::Repeats, Manner::IgnoresPrefix] {
+        let lister = Lister::start(keys.clone(), manner);
+        let credentials = Credentials::new("AKIA", "secret");
+        let job = Job::new(&lister.url(), &credentials, &[] as &[&str]);
+        let args = format!("--bucket {BUCKET} --prefix key/ --retire-key {UNSEEN}");
+        let run = verify(&job, &lister.url(), &args);
+        run.expect(4).says(&["can't be relied on"]);
+    }
 }

@@ -125,12 +125,18 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
                 .wait_while(seen, waits)
                 .expect("nobody panicked");
         }
-        let body = page(shared, &first);
+        let (status, body) = if first.contains("list-type=2") {
+            ("200 OK", page(shared, &first))
+        } else if first.contains("?versioning") {
+            ("200 OK", "<VersioningConfiguration/>".to_owned())
+        } else {
+            ("501 Not Implemented", String::new())
+        };
         let length = body.len();
         let mut stream = stream;
         write!(
             stream,
-            "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}"
+            "HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}"
         )?;
     }
 }
