@@ -216,8 +216,8 @@ fn listings(tools: &Path) -> Result<(), Box<dyn Error>> {
             show("rclone lsf --fast-list", &|url| {
                 tool("rclone", rclone(url, "--fast-list"))
             })?;
-            show("rclone lsf, 64 checkers", &|url| {
-                tool("rclone", rclone(url, "--checkers 64"))
+            show("rclone lsf, folder by folder, 64 at once", &|url| {
+                tool("rclone", rclone(url, "--disable ListR --checkers 64"))
             })?;
             show("aws s3api list-objects-v2", &|url| {
                 let mut line = words(&format!(

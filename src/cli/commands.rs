@@ -191,7 +191,9 @@ impl RunArgs {
         let reading = self.reading.with(self.filters)?;
         let selection = reading.selection.clone();
         let evidence = self.rewrite.evidence.clone();
-        let rewriting = self.rewrite.into_settings(self.trust.verify, selection)?;
+        let rewriting = self
+            .rewrite
+            .into_settings(self.trust.proof.verify, selection)?;
         config::method_serves(rewriting.rules.method, &target)?;
         config::versions_go_with(&rewriting.rules)?;
         Ok(JobConfig {

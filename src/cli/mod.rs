@@ -10,6 +10,7 @@ mod rewrite;
 mod selection;
 mod shards;
 mod state;
+mod survey;
 mod target;
 mod undo;
 mod verify;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::rewrite::verify;
-use super::shards::CONCURRENCY_DEFAULT;
+use super::rewrite::ProofArgs;
+use super::survey::ConcurrencyArgs;
 use super::{
     BudgetArgs, FilterArgs, LimitArgs, ProbeMode, ReadingArgs, RewriteArgs, SourceKeyArgs,
     StoreArgs, TargetArgs, TellingArgs,
@@ -17,8 +17,6 @@ use crate::config::{self, Location, Trust};
 use crate::error::Error;
 use crate::forecast::{PRICES_BYTES_MAX, Prices};
 use crate::job::plan::{PlanConfig, SAMPLE_MAX};
-use crate::job::survey::SurveyConfig;
-use crate::task::Verify;
 
 /// `reseal plan`. What it has in common with `reseal run` is named the same.
 #[derive(Debug, Args)]
@@ -65,28 +63,15 @@ pub struct PlanArgs {
     /// Objects that would be read back before the rest is begun [default: as for run].
     #[arg(long, env = "RESEAL_CANARY", value_name = "N", help_heading = "Trust")]
     pub canary: Option<u64>,
-    /// How each rewrite would be checked: answer, head, read, sample=1%.
-    #[arg(
-        long,
-        env = "RESEAL_VERIFY",
-        default_value = "answer",
-        value_name = "HOW",
-        value_parser = verify,
-        help_heading = "Trust"
-    )]
-    pub verify: Verify,
+    /// How each rewrite would be checked.
+    #[command(flatten)]
+    pub proof: ProofArgs,
     /// What the run may send in a second, and the looks of the plan too.
     #[command(flatten)]
     pub budgets: BudgetArgs,
-    /// Most requests on the wire [default: 256].
-    #[arg(
-        long,
-        env = "RESEAL_CONCURRENCY",
-        value_name = "N",
-        value_parser = clap::value_parser!(u16).range(1..=4096),
-        help_heading = "Budgets"
-    )]
-    pub concurrency: Option<u16>,
+    /// How much is done at once, by the run and by the plan.
+    #[command(flatten)]
+    pub concurrency: ConcurrencyArgs,
     /// When it ends before its rows do.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -105,7 +90,7 @@ impl PlanArgs {
         let source_keys = self.source_keys.keys()?;
         let reading = self.reading.with(self.filters)?;
         let selection = reading.selection.clone();
-        let rewriting = self.rewrite.into_settings(self.verify, selection)?;
+        let rewriting = self.rewrite.into_settings(self.proof.verify, selection)?;
         config::method_serves(rewriting.rules.method, &target)?;
         config::versions_go_with(&rewriting.rules)?;
         let sample = self.sample.map(NonZeroU64::get);
@@ -114,15 +99,9 @@ impl PlanArgs {
                 "--sample {rows} is above {SAMPLE_MAX} rows: leave it out to look at all"
             )));
         }
+        let budgets = self.budgets.budgets()?;
         Ok(PlanConfig {
-            survey: SurveyConfig {
-                connection: self.store.into(),
-                budgets: self.budgets.budgets()?,
-                concurrency: self.concurrency.unwrap_or(CONCURRENCY_DEFAULT).into(),
-                max_stall: self.limits.max_stall,
-                throttle_file: self.limits.throttle_file,
-                throttle_url: self.limits.throttle_url,
-            },
+            survey: self.concurrency.survey(self.store, budgets, self.limits),
             manifest: self.manifest,
             reading,
             target,

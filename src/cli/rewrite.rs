@@ -54,15 +54,9 @@ pub struct RewriteArgs {
     /// Delete each version that a rewrite has superseded, once the new one is verified byte for byte.
     #[arg(long, env = "RESEAL_DELETE_SUPERSEDED", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]
     pub delete_superseded: bool,
-    /// What may be lost where it can't be seen: none, or some of tags, acl, object-lock, annotations, kms-context, metadata.
-    #[arg(
-        long,
-        env = "RESEAL_ALLOW_LOSS",
-        default_value = "kms-context",
-        value_name = "LOSS,...",
-        value_delimiter = ','
-    )]
-    pub allow_loss: Vec<String>,
+    /// What may be lost.
+    #[command(flatten)]
+    pub losses: LossArgs,
     /// Keep evidence of each rewritten object, before and after, in files that are chained by their digests: below this folder or
     /// s3://bucket/prefix. Each object is looked at then.
     #[arg(
@@ -102,7 +96,7 @@ impl RewriteArgs {
                 method: self.method.into(),
                 multipart_threshold: threshold,
                 versions: self.versions.into(),
-                allowed: losses(&self.allow_loss)?,
+                allowed: self.losses.losses()?,
                 selection,
             },
             part_bytes,
@@ -113,18 +107,38 @@ impl RewriteArgs {
     }
 }
 
-pub(super) fn losses(names: &[String]) -> Result<Losses, Error> {
-    if names.iter().any(|name| name == NONE) {
-        if names.len() > 1 {
-            return Err(Error::usage("--allow-loss none goes alone"));
+/// What may be lost.
+#[derive(Clone, Debug, Args)]
+pub struct LossArgs {
+    /// What may be lost where it can't be seen: none, or some of tags, acl, object-lock, annotations, kms-context, metadata.
+    #[arg(
+        long,
+        env = "RESEAL_ALLOW_LOSS",
+        default_value = "kms-context",
+        value_name = "LOSS,...",
+        value_delimiter = ','
+    )]
+    pub allow_loss: Vec<String>,
+}
+
+impl LossArgs {
+    /// What was meant.
+    ///
+    /// # Errors
+    /// An unknown loss, or none among others.
+    pub fn losses(&self) -> Result<Losses, Error> {
+        if self.allow_loss.iter().any(|name| name == NONE) {
+            if self.allow_loss.len() > 1 {
+                return Err(Error::usage("--allow-loss none goes alone"));
+            }
+            return Ok(Losses::default());
         }
-        return Ok(Losses::default());
+        let losses = self.allow_loss.iter().map(|name| Loss::from_str(name));
+        losses
+            .collect::<Result<_, _>>()
+            .map(Losses::new)
+            .map_err(|error| Error::usage(format!("--allow-loss: {error}")))
     }
-    let losses = names.iter().map(|name| Loss::from_str(name));
-    losses
-        .collect::<Result<_, _>>()
-        .map(Losses::new)
-        .map_err(|error| Error::usage(format!("--allow-loss: {error}")))
 }
 
 /// How far the store is trusted.
@@ -144,16 +158,9 @@ pub struct TrustArgs {
     /// with --probe off 0].
     #[arg(long, env = "RESEAL_CANARY", value_name = "N")]
     pub canary: Option<u64>,
-    /// How each rewrite is checked: answer (what the store's answer names), head (HEAD before and after), read (bytes, tags,
-    /// everything), sample=1% (read, for that share).
-    #[arg(
-        long,
-        env = "RESEAL_VERIFY",
-        default_value = "answer",
-        value_name = "HOW",
-        value_parser = verify
-    )]
-    pub verify: Verify,
+    /// How each rewrite is checked.
+    #[command(flatten)]
+    pub proof: ProofArgs,
     /// Go on although N objects (of this shard) came back wrong in earlier runs: they have been looked at. What is left begins with a
     /// canary of its own.
     #[arg(
@@ -180,7 +187,23 @@ impl TrustArgs {
     }
 }
 
-pub(super) fn verify(text: &str) -> Result<Verify, String> {
+/// How each rewrite is checked.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Trust")]
+pub struct ProofArgs {
+    /// How each rewrite is checked: answer (what the store's answer names), head (HEAD before and after), read (bytes, tags,
+    /// everything), sample=1% (read, for that share).
+    #[arg(
+        long,
+        env = "RESEAL_VERIFY",
+        default_value = "answer",
+        value_name = "HOW",
+        value_parser = verify
+    )]
+    pub verify: Verify,
+}
+
+fn verify(text: &str) -> Result<Verify, String> {
     let unknown = || format!("{text:?} is none of answer, head, read, sample=PERCENT%");
     match text {
         "answer" => Ok(Verify::Answer),
@@ -270,8 +293,10 @@ mod tests {
         for bad in ["", "sample", "sample=0%", "sample=101%", "sample=x%", "all"] {
             assert!(verify(bad).is_err(), "{bad}");
         }
-        let names =
-            |names: &[&str]| losses(&names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>());
+        let names = |names: &[&str]| {
+            let allow_loss = names.iter().map(|&name| name.to_owned()).collect();
+            LossArgs { allow_loss }.losses()
+        };
         assert_eq!(names(&["none"]).expect("sound"), Losses::default());
         let some = names(&["tags", "acl"]).expect("sound");
         assert_eq!(some.names(), ["tags", "acl"]);

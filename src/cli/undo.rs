@@ -3,15 +3,14 @@
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
-use super::rewrite::{losses, verify};
-use super::shards::CONCURRENCY_DEFAULT;
-use super::{BudgetArgs, LimitArgs, Scope, SourceKeyArgs, StoreArgs, TellingArgs};
+use super::rewrite::{LossArgs, ProofArgs};
+use super::survey::{ConcurrencyArgs, RowReportArgs};
+use super::{BudgetArgs, LimitArgs, SourceKeyArgs, StoreArgs, TellingArgs};
 use crate::config::Location;
 use crate::error::Error;
-use crate::job::survey::SurveyConfig;
 use crate::job::undo::{REPORT_DEFAULT, UndoConfig};
 use crate::plan::Rules;
-use crate::task::{Settings, Verify};
+use crate::task::Settings;
 
 /// `reseal undo`.
 #[derive(Debug, Args)]
@@ -28,54 +27,21 @@ pub struct UndoArgs {
     /// The customer keys that objects are under now.
     #[command(flatten)]
     pub source_keys: SourceKeyArgs,
-    /// What may be lost where it can't be seen: as for run.
-    #[arg(
-        long,
-        env = "RESEAL_ALLOW_LOSS",
-        default_value = "kms-context",
-        value_name = "LOSS,...",
-        value_delimiter = ','
-    )]
-    pub allow_loss: Vec<String>,
-    /// How each object that was written back is checked: as for run.
-    #[arg(
-        long,
-        env = "RESEAL_VERIFY",
-        default_value = "answer",
-        value_name = "HOW",
-        value_parser = verify
-    )]
-    pub verify: Verify,
+    /// What may be lost.
+    #[command(flatten)]
+    pub losses: LossArgs,
+    /// How each object that was written back is checked.
+    #[command(flatten)]
+    pub proof: ProofArgs,
     /// The store.
     #[command(flatten)]
     pub store: StoreArgs,
-    /// Where the report goes: a folder or s3://bucket/prefix.
-    #[arg(
-        long,
-        env = "RESEAL_REPORT",
-        default_value = REPORT_DEFAULT,
-        value_name = "DIR|S3-URL",
-        help_heading = "Report"
-    )]
-    pub report: Location,
-    /// Which rows the report has.
-    #[arg(
-        long,
-        env = "RESEAL_REPORT_SCOPE",
-        default_value = "all",
-        value_name = "SCOPE",
-        help_heading = "Report"
-    )]
-    pub report_scope: Scope,
-    /// Most requests on the wire [default: 256].
-    #[arg(
-        long,
-        env = "RESEAL_CONCURRENCY",
-        value_name = "N",
-        value_parser = clap::value_parser!(u16).range(1..=4096),
-        help_heading = "Budgets"
-    )]
-    pub concurrency: Option<u16>,
+    /// What is reported.
+    #[command(flatten)]
+    pub report: RowReportArgs,
+    /// How much is done at once.
+    #[command(flatten)]
+    pub concurrency: ConcurrencyArgs,
     /// What may be sent in a second.
     #[command(flatten)]
     pub budgets: BudgetArgs,
@@ -94,32 +60,23 @@ impl UndoArgs {
     /// A combination that makes no sense, or a key file that can't be read.
     pub fn into_config(self) -> Result<UndoConfig, Error> {
         let source_keys = self.source_keys.keys()?;
-        if self.report == Location::Stdin {
-            return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
-        }
+        let budgets = self.budgets.budgets()?;
         Ok(UndoConfig {
-            survey: SurveyConfig {
-                connection: self.store.into(),
-                budgets: self.budgets.budgets()?,
-                concurrency: self.concurrency.unwrap_or(CONCURRENCY_DEFAULT).into(),
-                max_stall: self.limits.max_stall,
-                throttle_file: self.limits.throttle_file.clone(),
-                throttle_url: self.limits.throttle_url.clone(),
-            },
+            survey: self.concurrency.survey(self.store, budgets, self.limits),
             evidence: self.evidence,
             sha256: self.evidence_sha256,
             source_keys,
             settings: Settings {
                 rules: Rules {
-                    allowed: losses(&self.allow_loss)?,
+                    allowed: self.losses.losses()?,
                     ..Rules::default()
                 },
-                verify: self.verify,
+                verify: self.proof.verify,
                 ..Settings::default()
             },
             dry_run: self.dry_run,
-            report: self.report,
-            report_scope: self.report_scope.into(),
+            report_scope: self.report.report_scope.into(),
+            report: self.report.place(REPORT_DEFAULT)?,
         })
     }
 }

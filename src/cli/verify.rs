@@ -10,10 +10,8 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 
 use super::commands::keep_out_of_core_dumps;
-use super::shards::CONCURRENCY_DEFAULT;
-use super::{
-    FilterArgs, LimitArgs, ReadingArgs, Scope, SourceKeyArgs, StoreArgs, TellingArgs, ToMode,
-};
+use super::survey::{ConcurrencyArgs, RowReportArgs};
+use super::{FilterArgs, LimitArgs, ReadingArgs, SourceKeyArgs, StoreArgs, TellingArgs, ToMode};
 use crate::config::{self, Location, TargetOptions};
 use crate::encryption::is_kms_key;
 use crate::error::Error;
@@ -120,24 +118,9 @@ pub struct VerifyArgs {
     /// The store.
     #[command(flatten)]
     pub store: StoreArgs,
-    /// Where the report goes: a folder or s3://bucket/prefix.
-    #[arg(
-        long,
-        env = "RESEAL_REPORT",
-        default_value = REPORT_DEFAULT,
-        value_name = "DIR|S3-URL",
-        help_heading = "Report"
-    )]
-    pub report: Location,
-    /// Which rows the report has.
-    #[arg(
-        long,
-        env = "RESEAL_REPORT_SCOPE",
-        default_value = "all",
-        value_name = "SCOPE",
-        help_heading = "Report"
-    )]
-    pub report_scope: Scope,
+    /// What is reported.
+    #[command(flatten)]
+    pub report: RowReportArgs,
     /// Within which bounds.
     #[command(flatten)]
     pub bounds: SurveyArgs,
@@ -153,14 +136,9 @@ pub struct VerifyArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Budgets")]
 pub struct SurveyArgs {
-    /// Most requests on the wire [default: 256].
-    #[arg(
-        long,
-        env = "RESEAL_CONCURRENCY",
-        value_name = "N",
-        value_parser = clap::value_parser!(u16).range(1..=4096),
-    )]
-    pub concurrency: Option<u16>,
+    /// How much is done at once.
+    #[command(flatten)]
+    pub concurrency: ConcurrencyArgs,
     /// Most requests per second [default: no ceiling].
     #[arg(long, env = "RESEAL_REQUEST_RATE", value_name = "REQUESTS/S")]
     pub request_rate: Option<NonZeroU32>,
@@ -174,25 +152,19 @@ impl SurveyArgs {
     ///
     /// # Errors
     /// A bandwidth of nothing.
-    pub fn into_config(self, store: StoreArgs, limits: &LimitArgs) -> Result<SurveyConfig, Error> {
+    pub fn into_config(self, store: StoreArgs, limits: LimitArgs) -> Result<SurveyConfig, Error> {
         let bytes = self.bandwidth.map(|bandwidth| bandwidth.as_u64());
         if bytes == Some(0) {
             return Err(Error::usage(
                 "--bandwidth is nothing: give one, or leave it out",
             ));
         }
-        Ok(SurveyConfig {
-            connection: store.into(),
-            budgets: Budgets {
-                requests: self.request_rate,
-                bytes: bytes.and_then(NonZeroU64::new),
-                ..Budgets::default()
-            },
-            concurrency: self.concurrency.unwrap_or(CONCURRENCY_DEFAULT).into(),
-            max_stall: limits.max_stall,
-            throttle_file: limits.throttle_file.clone(),
-            throttle_url: limits.throttle_url.clone(),
-        })
+        let budgets = Budgets {
+            requests: self.request_rate,
+            bytes: bytes.and_then(NonZeroU64::new),
+            ..Budgets::default()
+        };
+        Ok(self.concurrency.survey(store, budgets, limits))
     }
 }
 
@@ -233,9 +205,6 @@ impl VerifyArgs {
             None => None,
         };
         let source_keys = self.source_keys.keys()?;
-        if self.report == Location::Stdin {
-            return Err(Error::usage("--report is a folder or s3://bucket/prefix"));
-        }
         if target.is_none() && self.retire_key.is_empty() && self.evidence.is_none() {
             return Err(Error::usage("nothing is asked of the objects")
                 .hint("give --to, what they shall be under, or --retire-key, what they shall not be under"));
@@ -259,7 +228,7 @@ impl VerifyArgs {
             },
         };
         Ok(VerifyConfig {
-            survey: self.bounds.into_config(self.store, &self.limits)?,
+            survey: self.bounds.into_config(self.store, self.limits)?,
             scrutiny,
             wish: Wish {
                 target,
@@ -272,8 +241,8 @@ impl VerifyArgs {
             source_keys,
             read: self.read,
             accept_superseded: self.accept_superseded,
-            report: self.report,
-            report_scope: self.report_scope.into(),
+            report_scope: self.report.report_scope.into(),
+            report: self.report.place(REPORT_DEFAULT)?,
         })
     }
 }
