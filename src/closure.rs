@@ -103,9 +103,9 @@ impl Losses {
     }
 }
 
-/// What was seen of an object, before or after its rewrite.
+/// An object as a whole, as far as it was seen before its rewrite, or after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evidence {
+pub struct Whole {
     /// HEAD's answer.
     pub head: ObjectHead,
     /// Tags, where they were asked for.
@@ -116,7 +116,7 @@ pub struct Evidence {
     pub sha256: Option<[u8; 32]>,
 }
 
-impl Evidence {
+impl Whole {
     /// What HEAD has shown.
     pub fn of(head: ObjectHead) -> Self {
         Self {
@@ -130,7 +130,7 @@ impl Evidence {
 
 /// What differs, in words; empty where everything that was seen is the same. The encryption is not looked at, nor what a rewrite
 /// is known to change: ETag, version id, dates, replication status.
-pub fn differences(before: &Evidence, after: &Evidence, allowed: &Losses) -> Vec<&'static str> {
+pub fn differences(before: &Whole, after: &Whole, allowed: &Losses) -> Vec<&'static str> {
     let (old, new) = (&before.head, &after.head);
     let may_lose = |loss| allowed.allow(loss);
     let both_differ = |same: Option<bool>| same == Some(false);
@@ -205,8 +205,8 @@ mod tests {
     use crate::encryption::Encryption;
     use crate::object::{Checksums, Grant, Grantee};
 
-    fn evidence() -> Evidence {
-        Evidence {
+    fn whole() -> Whole {
+        Whole {
             head: ObjectHead::bare("\"e\"".to_owned(), 1, Encryption::NotSse),
             tags: Some(Vec::new()),
             acl: Some(Acl {
@@ -220,15 +220,15 @@ mod tests {
     #[test]
     fn each_property_is_missed_alone_and_what_a_rewrite_changes_is_not() {
         let none = Losses::default();
-        let mut expected = evidence();
+        let mut expected = whole();
         expected.head.etag = "\"f\"".to_owned();
         expected.head.version_id = Some("v".to_owned());
         expected.head.last_modified = Some(1);
         expected.head.encryption = Encryption::SseS3;
         expected.head.storage_class = Some("STANDARD".to_owned());
-        assert!(differences(&evidence(), &expected, &none).is_empty());
+        assert!(differences(&whole(), &expected, &none).is_empty());
 
-        type Change = fn(&mut Evidence);
+        type Change = fn(&mut Whole);
         let changes: [(&str, Change); 14] = [
             ("size", |e| e.head.size = 2),
             ("bytes", |e| e.sha256 = Some([1; 32])),
@@ -275,14 +275,14 @@ mod tests {
             ("Object Lock", |e| e.head.lock.legal_hold = true),
         ];
         for (name, change) in changes {
-            let mut after = evidence();
+            let mut after = whole();
             change(&mut after);
-            assert_eq!(differences(&evidence(), &after, &none), [name]);
+            assert_eq!(differences(&whole(), &after, &none), [name]);
         }
-        let mut after = evidence();
+        let mut after = whole();
         after.head.lock.legal_hold = true;
         let allowed = Losses::new(vec![Loss::ObjectLock]);
-        assert!(differences(&evidence(), &after, &allowed).is_empty());
+        assert!(differences(&whole(), &after, &allowed).is_empty());
     }
 
     #[test]

@@ -64,7 +64,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("control", &["human"]),
     ("http", &[]),
     ("throttle", &["http"]),
-    ("local_s3", &["manifest"]),
+    ("local_s3", &["human", "manifest"]),
     // A part that failed on its way up is sent again where it is known that it may be.
     ("s3", &["retry"]),
     // Doing names no listener.

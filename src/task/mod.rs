@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::bucket::BucketFacts;
 use crate::checkpoint::Checkpoint;
-use crate::closure::Evidence;
+use crate::closure::Whole;
 use crate::encryption::{CustomerKey, Target};
 use crate::event::{Event, Operation};
 use crate::evidence::{State, Told};
@@ -238,7 +238,7 @@ struct Task<'c, 'a> {
     /// What was asked and answered.
     counted: Cell<Requests>,
     /// What was there before the last attempt, as far as it is to be proven.
-    before: Option<Evidence>,
+    before: Option<Whole>,
     /// What was looked at before the last attempt, where evidence is kept.
     attempted: Option<State>,
     /// What an earlier run has left word of, oldest first.
@@ -588,8 +588,8 @@ impl<'c, 'a> Task<'c, 'a> {
         plan: &Plan,
         look: &Look<'a>,
         target: &Target,
-    ) -> Result<(Option<Evidence>, Carry), Stop> {
-        let before = self.evidence(look).await?;
+    ) -> Result<(Option<Whole>, Carry), Stop> {
+        let before = self.whole_before(look).await?;
         let carry = match plan {
             Plan::CopyInPlace { resend } => self.gather(look, target, *resend, false).await?,
             Plan::MultipartCopy => self.gather(look, target, true, true).await?,

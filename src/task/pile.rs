@@ -267,7 +267,7 @@ impl<'a> Task<'_, 'a> {
         let is_enabled = self.ctx.bucket.versioning == Some(Versioning::Enabled);
         let top = match pile.next() {
             Some(look) => {
-                let before = self.evidence(look).await?;
+                let before = self.whole_before(look).await?;
                 let written = match self.copy_next(pile, look, target).await? {
                     Ok(Some(written)) => written,
                     Ok(None) => return Ok(Ok(None)),

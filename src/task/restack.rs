@@ -194,7 +194,7 @@ impl<'a> Task<'_, 'a> {
             let Some(look) = &layers[at].look else {
                 continue;
             };
-            let before = self.evidence(look).await?;
+            let before = self.whole_before(look).await?;
             let Some(written) = self.update(look, &target).await? else {
                 return Ok(None);
             };

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::{Look, Stop, Task};
 use crate::bucket::{Acls, Versioning};
 use crate::checkpoint::Checkpoint;
-use crate::closure::{self, Evidence};
+use crate::closure::{self, Whole};
 use crate::encryption::Target;
 use crate::event::Operation;
 use crate::object::{ChecksumKind, Checksums};
@@ -148,14 +148,8 @@ impl<'a> Task<'_, 'a> {
         read: &mut Read,
     ) -> Result<bool, Stop> {
         let (seen, before) = match sure {
-            Sure::ToLeaveIt => (
-                Evidence::of(copy.head.clone()),
-                Evidence::of(old.head.clone()),
-            ),
-            Sure::ToDelete => (
-                self.all_evidence(copy).await?,
-                self.all_evidence(old).await?,
-            ),
+            Sure::ToLeaveIt => (Whole::of(copy.head.clone()), Whole::of(old.head.clone())),
+            Sure::ToDelete => (self.whole_of(copy).await?, self.whole_of(old).await?),
         };
         if !self.is_alike(&before, &seen) {
             return Ok(false);
@@ -180,25 +174,22 @@ impl<'a> Task<'_, 'a> {
 
     /// Whether two versions are the same in all that a look shows but the encryption.
     pub(super) fn looks_same(&self, copy: &Look<'a>, old: &Look<'a>) -> bool {
-        self.is_alike(
-            &Evidence::of(old.head.clone()),
-            &Evidence::of(copy.head.clone()),
-        )
+        self.is_alike(&Whole::of(old.head.clone()), &Whole::of(copy.head.clone()))
     }
 
-    pub(super) fn is_alike(&self, before: &Evidence, after: &Evidence) -> bool {
+    pub(super) fn is_alike(&self, before: &Whole, after: &Whole) -> bool {
         closure::differences(before, after, &self.ctx.settings.rules.allowed).is_empty()
     }
 
     /// What a look shows, and what it doesn't.
-    pub(super) async fn all_evidence(&self, look: &Look<'a>) -> Result<Evidence, Stop> {
+    pub(super) async fn whole_of(&self, look: &Look<'a>) -> Result<Whole, Stop> {
         let (object, etag) = (self.version_of(look), &*look.head.etag);
-        let mut evidence = Evidence::of(look.head.clone());
-        evidence.tags = self.tags(object, etag).await?;
+        let mut whole = Whole::of(look.head.clone());
+        whole.tags = self.tags(object, etag).await?;
         if self.ctx.bucket.acls != Some(Acls::Disabled) {
-            evidence.acl = self.acl(object, etag).await?;
+            whole.acl = self.acl(object, etag).await?;
         }
-        Ok(evidence)
+        Ok(whole)
     }
 
     /// The checksums of a version. For an object under a KMS key S3 shows them to those who may decrypt it; who may not reads it

@@ -141,10 +141,7 @@ impl<'a> Task<'_, 'a> {
                 };
             }
             // Neither version nor ETag moves with tags, grants and locks.
-            let (now, then) = (
-                self.all_evidence(&current).await?,
-                self.all_evidence(&old).await?,
-            );
+            let (now, then) = (self.whole_of(&current).await?, self.whole_of(&old).await?);
             if !self.is_alike(&then, &now) {
                 return Err(changed(
                     "its tags, grants or lock are not those of the version that the rewrite has superseded: somebody has changed them since"
@@ -256,7 +253,7 @@ impl<'a> Task<'_, 'a> {
         target: &Target,
     ) -> Result<bool, Stop> {
         let destination = Destination::Etag(&current.head.etag);
-        let before = self.evidence(old).await?;
+        let before = self.whole_before(old).await?;
         let written = match way {
             Way::Parts { carry } => {
                 Box::pin(self.copy_in_parts(old, target, &carry, destination)).await?

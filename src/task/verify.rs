@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use super::asked::Asked;
 use super::rewrite::target_key;
 use super::{Look, Stop, Task};
-use crate::closure::{self, Evidence};
+use crate::closure::{self, Whole};
 use crate::encryption::{CustomerKey, Target};
 use crate::event::{Event, Operation};
 use crate::limiter::Limiter;
@@ -93,7 +93,7 @@ fn rewritten_but(why: &str) -> String {
 
 impl<'a> Task<'_, 'a> {
     /// What there is of the object before its rewrite, as far as it is to be proven.
-    pub(super) async fn evidence(&self, look: &Look<'a>) -> Result<Option<Evidence>, Stop> {
+    pub(super) async fn whole_before(&self, look: &Look<'a>) -> Result<Option<Whole>, Stop> {
         if !self.proof.looks() {
             return Ok(None);
         }
@@ -109,7 +109,7 @@ impl<'a> Task<'_, 'a> {
     /// It came back wrong, or could not be looked at.
     pub(super) async fn verify(
         &self,
-        before: &Evidence,
+        before: &Whole,
         target: &Target,
         written: &Written,
     ) -> Result<bool, Stop> {
@@ -177,24 +177,24 @@ impl<'a> Task<'_, 'a> {
         object: ObjectRef<'_>,
         head: ObjectHead,
         key: Option<&CustomerKey>,
-    ) -> Result<Evidence, Stop> {
-        let mut evidence = Evidence::of(head);
+    ) -> Result<Whole, Stop> {
+        let mut whole = Whole::of(head);
         if self.proof != Proof::Read {
-            return Ok(evidence);
+            return Ok(whole);
         }
-        let etag = evidence.head.etag.clone();
-        evidence.tags = self.tags(object, &etag).await?;
+        let etag = whole.head.etag.clone();
+        whole.tags = self.tags(object, &etag).await?;
         if self.ctx.bucket.acls != Some(crate::bucket::Acls::Disabled) {
-            evidence.acl = self.acl(object, &etag).await?;
+            whole.acl = self.acl(object, &etag).await?;
         }
         if self.ctx.bucket.object_lock != Some(crate::bucket::ObjectLock::Disabled) {
-            evidence.head.lock = self.lock(object, &etag, &evidence.head.lock).await?;
+            whole.head.lock = self.lock(object, &etag, &whole.head.lock).await?;
         }
         // What is archived can't be read; its encryption alone is changed, where it is.
-        if !evidence.head.archived {
-            let read = self.read(object, key, &evidence.head).await?;
-            evidence.sha256 = Some(read.sha256);
+        if !whole.head.archived {
+            let read = self.read(object, key, &whole.head).await?;
+            whole.sha256 = Some(read.sha256);
         }
-        Ok(evidence)
+        Ok(whole)
     }
 }

@@ -9,6 +9,7 @@ use super::checksums::{self, Claim, sent_checksums, show_checksum};
 use super::properties::sent_properties;
 use super::sse::{show_sse, sse_headers};
 use super::{Service, blocking};
+use crate::human;
 use crate::local_s3::conditions::WriteConditions;
 use crate::local_s3::model::{
     Checksum, ChecksumAlgorithm, ChecksumKind, Content, DataId, Object, Properties, Version,
@@ -152,12 +153,12 @@ pub(super) fn check_write(conditions: &WriteConditions, current: Option<&Version
 /// MD5; here it depends on the bytes and on the random name of their data, so that a part that is sent again keeps it.
 pub(super) fn etag(mode: Mode, data: &DataId, md5: &[u8; 16]) -> String {
     if mode == Mode::SseS3 {
-        return hex(md5);
+        return human::hex(md5);
     }
     let mut opaque = Md5::new();
     opaque.update(data.name());
     opaque.update(md5);
-    hex(&opaque.finalize())
+    human::hex(&opaque.finalize())
 }
 
 /// The ETag of a multipart object: the MD5 of its parts' ETags, and how many they are.
@@ -175,11 +176,7 @@ pub(super) fn etag_of_parts<'a>(etags: impl ExactSizeIterator<Item = &'a str>) -
                 .collect::<Vec<u8>>(),
         );
     }
-    format!("{}-{count}", hex(&md5.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{}-{count}", human::hex(&md5.finalize()))
 }
 
 /// The version id as the response to a write shows it: only where the write made a version.

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 
 use super::StoreError;
+use crate::human;
 use crate::local_s3::model::{Bucket, VersionId};
 
 /// Length of the random ids of versions, uploads and data. 32 of 62 letters: they do not collide.
@@ -126,7 +127,7 @@ impl BucketDir {
 
     /// Where a version of a key is described.
     pub(super) fn version(&self, key: &str, version_id: &VersionId) -> PathBuf {
-        let hash = hex(&Sha256::digest(key.as_bytes()));
+        let hash = human::hex(&Sha256::digest(key.as_bytes()));
         self.objects()
             .join(&hash[..2])
             .join(format!("{hash}.{version_id}.json"))
@@ -242,8 +243,4 @@ fn discard_dir(dir: &Path, tmp: &Path) -> Result<(), StoreError> {
         tracing::warn!(path = %grave.display(), error = %e, "leftover stays until the next start");
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

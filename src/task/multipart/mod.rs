@@ -23,7 +23,7 @@ use super::asked::Asked;
 use super::rewrite::{Next, target_key};
 use super::{Look, Stop, Task};
 use crate::checkpoint::Checkpoint;
-use crate::closure::Evidence;
+use crate::closure::Whole;
 use crate::encryption::Target;
 use crate::event::{Operation, ResponseClass};
 use crate::object::{ChecksumKind, Checksums, ObjectHead};
@@ -148,7 +148,7 @@ impl<'a> Task<'_, 'a> {
         // A completion that does not tell is proven by what there was before, checksums included.
         self.proof = self.proof.at_least_head();
         self.before.get_or_insert_with(|| {
-            Evidence::of(ObjectHead {
+            Whole::of(ObjectHead {
                 checksums: source.checksums.clone(),
                 ..look.head.clone()
             })
