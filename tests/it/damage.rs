@@ -65,8 +65,11 @@ fn damages(path: &Path, rng: &mut SmallRng) -> Vec<Damage> {
         let flips = (0..len).map(|byte| Damage::Flip(byte * 8 + rng.random_range(0..8)));
         return tail.map(Damage::CutTo).chain(flips).collect();
     }
-    let cuts = (0..2).map(|_| Damage::CutTo(rng.random_range(tail.clone())));
-    let mut damages: Vec<_> = cuts.collect();
+    // The first leaves a journal with a torn tail, and any other file damaged: whatever chance brings, some go on.
+    let mut damages = vec![
+        Damage::CutTo(len - 1),
+        Damage::CutTo(rng.random_range(tail)),
+    ];
     damages.extend((0..2).map(|_| Damage::Flip(rng.random_range(0..len * 8))));
     damages
 }
