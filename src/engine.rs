@@ -341,6 +341,7 @@ impl<'c> Engine<'c> {
         let start = Start {
             doubtful: entry.row < self.before.started_below(RESERVE_ROWS),
             checkpoints: self.before.checkpoints_of(entry.row),
+            rewritten: self.before.rewritten_of(entry.row),
         };
         Some((entry, start))
     }

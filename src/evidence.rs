@@ -1,5 +1,7 @@
 //! One rewrite that was seen to have happened: what was there before it, and what after.
 
+use serde::{Deserialize, Serialize};
+
 use crate::encryption::Encryption;
 use crate::object::{ChecksumKind, Checksums, ObjectHead};
 use crate::outcome::Method;
@@ -21,6 +23,25 @@ pub struct Rewritten {
     pub after: State,
     /// S3's id of the request, where it was answered.
     pub request_id: Option<String>,
+}
+
+/// What tells a rewrite from another one of the same object: what it has left there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// The ETag, with quotes.
+    pub etag: Option<String>,
+    /// The version.
+    pub version_id: Option<String>,
+}
+
+impl Rewritten {
+    /// What it has left.
+    pub fn left(&self) -> Left {
+        Left {
+            etag: self.after.etag.clone(),
+            version_id: self.after.version_id.clone(),
+        }
+    }
 }
 
 /// How a rewrite is known to have happened.

@@ -8,6 +8,7 @@ use super::rows::RowSet;
 use super::store::Mark;
 use crate::checkpoint::Checkpoint;
 use crate::event::Limit;
+use crate::evidence::Left;
 use crate::outcome::Tally;
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,9 @@ pub struct Replay {
     /// What rows have left word of that have no outcome, each row's oldest first. As many rows as were in flight, and of each
     /// what its attempts have left: both are bounded where rows run.
     pub checkpoints: BTreeMap<u64, Vec<Checkpoint>>,
+    /// What rewrites have left of which there is evidence, of rows that have no outcome: as bounded as `checkpoints`.
+    #[serde(default)]
+    pub rewritten: BTreeMap<u64, Vec<Left>>,
     /// Settled records of rows that were settled before. The first record counts, in the tally and in the report; a
     /// number other than 0 here is a fault of whoever wrote the journal, and worth a warning.
     pub settled_twice: u64,
@@ -58,14 +62,20 @@ impl Replay {
                     self.limited_by = None;
                 }
             }
-            // What was rewritten is asked of the journal itself.
-            Record::Rewritten { .. } => {}
+            // The rest of it is asked of the journal itself.
+            Record::Rewritten { row, rewritten } => {
+                if !self.settled.contains(*row) {
+                    let of_row = self.rewritten.entry(*row).or_default();
+                    of_row.push(rewritten.left());
+                }
+            }
             Record::LimitedBy { limit } => self.limited_by = *limit,
             Record::KeyResolved { arn } => self.resolved_key = Some(arn.clone()),
             Record::Settled { row, outcome } => {
                 if self.settled.insert(*row) {
                     self.tally.add(outcome);
                     self.checkpoints.remove(row);
+                    self.rewritten.remove(row);
                 } else {
                     self.settled_twice += 1;
                 }
@@ -100,6 +110,11 @@ impl Replay {
     /// What a row that has no outcome has left word of, oldest first.
     pub fn checkpoints_of(&self, row: u64) -> &[Checkpoint] {
         self.checkpoints.get(&row).map_or(&[], Vec::as_slice)
+    }
+
+    /// What rewrites of a row have left of which there is evidence, while it has no outcome.
+    pub fn rewritten_of(&self, row: u64) -> &[Left] {
+        self.rewritten.get(&row).map_or(&[], Vec::as_slice)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::checkpoint::Checkpoint;
 use crate::closure::Whole;
 use crate::encryption::{CustomerKey, Target};
 use crate::event::{Event, Operation};
-use crate::evidence::{State, Told};
+use crate::evidence::{Left, State, Told};
 use crate::journal::Leader;
 use crate::limiter::Limiter;
 use crate::object::{ManifestEntry, ObjectHead};
@@ -243,6 +243,10 @@ struct Task<'c, 'a> {
     attempted: Option<State>,
     /// What an earlier run has left word of, oldest first.
     checkpoints: &'c [Checkpoint],
+    /// What an earlier run's rewrites have left, of which there is evidence.
+    rewritten: &'c [Left],
+    /// And what this run's have left.
+    borne: RefCell<Vec<Left>>,
     /// Uploads of the row that may be on the store still.
     uploads: Uploads,
     /// The version that was current before the copy, where it is to be deleted after it.
@@ -350,6 +354,8 @@ impl<'c, 'a> Task<'c, 'a> {
             before: None,
             attempted: None,
             checkpoints: start.checkpoints,
+            rewritten: start.rewritten,
+            borne: RefCell::default(),
             uploads: Uploads::of(start.checkpoints),
             attempts: Attempts::default(),
             superseding: start.checkpoints.iter().rev().find_map(|left| match left {

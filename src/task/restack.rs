@@ -23,6 +23,7 @@ use crate::bucket::Versioning;
 use crate::checkpoint::Checkpoint;
 use crate::encryption::Target;
 use crate::event::{Event, Operation};
+use crate::evidence::Told;
 use crate::object::NULL_VERSION;
 use crate::outcome::{Failure, Method, SkipReason, TaskOutcome};
 use crate::plan::stack::{self, Progress, Work};
@@ -147,8 +148,11 @@ impl<'a> Task<'_, 'a> {
             None => None,
         };
         let target = self.ctx.target.borrow().clone();
+        self.bear_witness_of_update(&layers, &target);
         if let Some(mut pile) = self.begun(&layers) {
-            match self.whereabouts(&mut pile, &target).await? {
+            let progress = self.whereabouts(&mut pile, &target).await?;
+            self.bear_witness_of_begun(&pile, &layers);
+            match progress {
                 Progress::Untouched => {}
                 Progress::Complete => {
                     self.finish(&pile, &target, true).await?;
@@ -173,6 +177,9 @@ impl<'a> Task<'_, 'a> {
         }
         let (kinds, work) = self.work(&layers, &target).await?;
         if work.is_nothing() {
+            if self.started == Started::Before && !done.any {
+                self.bear_witness_of_found(&layers, &target);
+            }
             return match gone {
                 Some(failure) if layers.is_empty() => Err(Stop::Row(failure.clone())),
                 None if layers.is_empty() => Err(Stop::Row(no_version())),
@@ -195,9 +202,12 @@ impl<'a> Task<'_, 'a> {
                 continue;
             };
             let before = self.whole_before(look).await?;
+            self.attempts_at(&look.head);
             let Some(written) = self.update(look, &target).await? else {
                 return Ok(None);
             };
+            let attempted = self.attempted.take();
+            self.bear_witness(Told::Answer, attempted, &written);
             done.any = true;
             done.bytes += look.head.size;
             if let Some(before) = &before
@@ -333,6 +343,17 @@ impl<'a> Task<'_, 'a> {
             }
             match found {
                 Some(length) => {
+                    let is_meant = |old: &Layer<'_>| {
+                        let meant = self.entry.version_id.as_ref();
+                        meant.is_none_or(|id| *id == old.version.version_id)
+                    };
+                    if self.started == Started::Before {
+                        let (copies, old) =
+                            layers[oldest + 1 - 2 * length..=oldest].split_at(length);
+                        for (copy, old) in copies.iter().zip(old).filter(|(_, old)| is_meant(old)) {
+                            self.bear_witness_of_copy(copy, Some(old));
+                        }
+                    }
                     end = oldest + 1 - length;
                     superseded[end..=oldest].fill(true);
                     for layer in &layers[end..=oldest] {

@@ -2,6 +2,7 @@
 
 use super::Unsettled;
 use crate::checkpoint::Checkpoint;
+use crate::evidence::Left;
 use crate::outcome::{Failure, TaskOutcome};
 
 /// How a row starts.
@@ -11,6 +12,8 @@ pub struct Start<'a> {
     pub doubtful: bool,
     /// What an earlier run has left word of, oldest first.
     pub checkpoints: &'a [Checkpoint],
+    /// What an earlier run's rewrites of it have left, where there is evidence of them.
+    pub rewritten: &'a [Left],
 }
 
 /// How a task ends.

@@ -2,8 +2,12 @@
 
 use std::cell::RefCell;
 
-use super::{Look, Stop, Task};
+use super::pile::Pile;
+use super::restack::Layer;
+use super::{Look, Stop, Task, written_as};
 use crate::bucket::Versioning;
+use crate::checkpoint::Checkpoint;
+use crate::encryption::Target;
 use crate::evidence::{Rewritten, State, Told, first_of};
 use crate::object::ObjectHead;
 use crate::s3::Written;
@@ -56,6 +60,60 @@ impl<'a> Task<'_, 'a> {
         }
     }
 
+    /// Bears witness of the copies of a stack that an earlier run has begun, where it left no evidence of them.
+    pub(super) fn bear_witness_of_begun(&self, pile: &Pile<'_, 'a>, layers: &[Layer<'a>]) {
+        for (copy, old) in pile.copies.iter().zip(&pile.old) {
+            let copy = layers.iter().find(|of| of.version.version_id == *copy);
+            if let Some(copy) = copy {
+                self.bear_witness_of_copy(copy, *old);
+            }
+        }
+    }
+
+    /// The same of one copy, and the version that it is of, where that is there still.
+    pub(super) fn bear_witness_of_copy(&self, copy: &Layer<'a>, old: Option<&Layer<'a>>) {
+        if let Some(copy) = &copy.look {
+            let old = old.and_then(|old| old.look.as_ref());
+            let before = old.map(|old| State::of(&old.head));
+            self.bear_witness(Told::Interruption, before, &written_as(&copy.head));
+        }
+    }
+
+    /// Bears witness of versions that an earlier run has rewritten, most likely, of a key that needs nothing any more: as many as it has
+    /// left word of, or all that are under the target where the row means all. Nobody knows what they were.
+    pub(super) fn bear_witness_of_found(&self, layers: &[Layer<'a>], target: &Target) {
+        let begun = self.checkpoints.iter().rev().find_map(|left| match left {
+            Checkpoint::Restack { versions } => Some(versions.as_slice()),
+            Checkpoint::Upload { .. } | Checkpoint::Superseding { .. } => None,
+        });
+        let (old, most) = match (begun, &self.entry.version_id) {
+            (Some(versions), _) => (versions, versions.len()),
+            (None, None) => (&[][..], layers.len()),
+            (None, Some(_)) => return,
+        };
+        let looks = layers.iter().filter_map(|layer| {
+            let look = layer.look.as_ref()?;
+            let is_rewritten = target.is_satisfied_by(&look.head.encryption)
+                && !old.contains(&layer.version.version_id);
+            is_rewritten.then_some(look)
+        });
+        for look in looks.take(most) {
+            self.bear_witness(Told::Interruption, None, &written_as(&look.head));
+        }
+    }
+
+    /// Bears witness of an update whose answer got lost, where the version is under the target now.
+    pub(super) fn bear_witness_of_update(&mut self, layers: &[Layer<'a>], target: &Target) {
+        let Some(attempted) = self.attempted.take() else {
+            return;
+        };
+        let mut looks = layers.iter().filter_map(|layer| layer.look.as_ref());
+        let found = looks.find(|look| look.head.version_id == attempted.version_id);
+        if let Some(found) = found.filter(|look| target.is_satisfied_by(&look.head.encryption)) {
+            self.bear_witness(Told::Look, Some(attempted), &written_as(&found.head));
+        }
+    }
+
     /// Notes a rewrite that is known to have happened.
     pub(super) fn bear_witness(&self, told: Told, before: Option<State>, written: &Written) {
         if !self.ctx.settings.evidence {
@@ -77,6 +135,13 @@ impl<'a> Task<'_, 'a> {
             before,
             request_id: written.request_id.clone(),
         };
+        let left = rewritten.left();
+        let mut borne = self.borne.borrow_mut();
+        // An earlier run has borne witness, and was killed before its row had an outcome; or this one has.
+        if told != Told::Answer && (self.rewritten.contains(&left) || borne.contains(&left)) {
+            return;
+        }
+        borne.push(left);
         let row = self.entry.row;
         self.ctx.witness.0.borrow_mut().push((row, rewritten));
     }

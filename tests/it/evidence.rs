@@ -628,3 +628,50 @@ async fn a_restack_has_a_line_for_each_version() {
     let codes = codes(&job);
     assert!(codes.values().all(|code| code == "Restacked"), "{codes:?}");
 }
+
+/// Killed over and over, between a copy and the deletion of what it supersedes too: what is there now has one line each.
+#[tokio::test]
+async fn no_rewrite_has_two_lines_however_often_it_was_killed() {
+    for (args, updates) in [
+        ("--method copy --delete-superseded", false),
+        (
+            "--versions restack --method copy --delete-superseded",
+            false,
+        ),
+        ("--versions restack --method copy", false),
+        ("--versions restack --probe auto", true),
+    ] {
+        let setup = Versioned::with_objects(40).await;
+        for key in &setup.keys {
+            objects::put_plain(&setup.store.client, key, b"a newer version").await;
+        }
+        let before = setup.listed().await;
+        let job = setup
+            .job()
+            .args("--rate 400 --evidence evidence --canary 0");
+        let job = job.args(args);
+        for _ in 0..4 {
+            let writes = setup.store.writes();
+            let mut child = job.command().spawn().expect("it starts");
+            setup.wait_for_writes(writes + 25);
+            child.kill().expect("killed");
+            child.wait().expect("dead");
+        }
+        job.run().expect(0);
+        let after = setup.listed().await;
+        let lines = lines(&job);
+        let mut left: Vec<_> = lines
+            .iter()
+            .map(|line| (key_of(line), line["AfterVersionId"].clone()))
+            .collect();
+        left.sort();
+        let mut expected: Vec<_> = match updates {
+            true => after,
+            false => after.difference(&before).cloned().collect(),
+        }
+        .into_iter()
+        .collect();
+        expected.sort();
+        assert_eq!(left, expected, "{args}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Objects in a bucket that keeps versions: they tell how often each was changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
@@ -54,6 +54,20 @@ impl Versioned {
         }
     }
 
+    /// Waits until there have been so many writes, or nothing more comes.
+    pub fn wait_for_writes(&self, count: u64) {
+        let begun = Instant::now();
+        let mut seen = (self.store.writes(), Instant::now());
+        while seen.0 < count && seen.1.elapsed() < 4 * QUIET {
+            assert!(begun.elapsed() < PATIENCE, "{} writes", seen.0);
+            std::thread::sleep(Duration::from_millis(5));
+            let writes = self.store.writes();
+            if writes > seen.0 {
+                seen = (writes, Instant::now());
+            }
+        }
+    }
+
     /// Waits until nothing is copied any more: for as long as a copy never takes.
     pub fn wait_until_quiet(&self) {
         let mut seen = (self.copied(), Instant::now());
@@ -69,6 +83,15 @@ impl Versioned {
     /// How many versions each key has.
     pub async fn versions(&self) -> BTreeMap<String, u64> {
         let mut versions = BTreeMap::new();
+        for (key, _) in self.listed().await {
+            *versions.entry(key).or_default() += 1;
+        }
+        versions
+    }
+
+    /// Every version: its key and its id.
+    pub async fn listed(&self) -> BTreeSet<(String, String)> {
+        let mut versions = BTreeSet::new();
         let (mut key, mut id) = (None, None);
         loop {
             let list = self.store.client.list_object_versions().bucket(BUCKET);
@@ -76,7 +99,8 @@ impl Versioned {
             let page = list.send().await.expect("a page");
             for version in page.versions() {
                 let key = version.key().expect("a key").to_owned();
-                *versions.entry(key).or_default() += 1;
+                let id = version.version_id().expect("an id").to_owned();
+                versions.insert((key, id));
             }
             if page.is_truncated() != Some(true) {
                 return versions;
