@@ -1,14 +1,15 @@
 //! One request, until it is answered: within the budgets, with the retries and the patience that every request of the house has.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::limiter::{Answered, Limiter, Need};
 use crate::retry::{self, Verdict};
 use crate::s3::S3;
-use crate::s3_error::S3Error;
+use crate::s3_error::{S3Error, UNREADABLE_ANSWER};
 use crate::shutdown::{self, Shutdown, Urgency};
 use crate::stall::{Patience, Stall};
 
@@ -43,6 +44,10 @@ pub struct Asker {
     pub stall: Stall,
     shutdown: Shutdown,
     requests: RefCell<Requests>,
+    /// Operations that have been answered so that it could be read.
+    readable: RefCell<BTreeSet<&'static str>>,
+    /// What waits for nothing.
+    never: Stall,
 }
 
 impl Asker {
@@ -54,6 +59,8 @@ impl Asker {
             stall,
             shutdown,
             requests: RefCell::default(),
+            readable: RefCell::default(),
+            never: Stall::new(Duration::ZERO),
         }
     }
 
@@ -94,7 +101,10 @@ impl Asker {
             permit.answered(need.key, Answered::of(&answer));
             self.stall.heard(sent, &answer);
             let error = match answer {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.readable.borrow_mut().insert(operation);
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
             let verdict = retry::judge_look(&error);
@@ -106,9 +116,15 @@ impl Asker {
             ) {
                 self.count(|requests| requests.throttles += 1);
             }
-            let pause = patience
-                .pause(&self.stall, &error, sent)
-                .map_err(Stop::Store)?;
+            // Answers of one kind that never could be read are no trouble that passes.
+            let is_unreadable =
+                error.code == UNREADABLE_ANSWER && !self.readable.borrow().contains(operation);
+            let stall = if is_unreadable {
+                &self.never
+            } else {
+                &self.stall
+            };
+            let pause = patience.pause(stall, &error, sent).map_err(Stop::Store)?;
             self.count(|requests| requests.retries += 1);
             self.unless_drained(tokio::time::sleep(pause)).await?;
         }
