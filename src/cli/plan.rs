@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args};
 
 use super::rewrite::ProofArgs;
 use super::survey::ConcurrencyArgs;
@@ -13,7 +14,7 @@ use super::{
     BudgetArgs, FilterArgs, LimitArgs, ProbeMode, ReadingArgs, RewriteArgs, SourceKeyArgs,
     StoreArgs, TargetArgs, TellingArgs,
 };
-use crate::config::{self, Location, Trust};
+use crate::config::{self, Location, Probe, Trust};
 use crate::error::Error;
 use crate::forecast::{PRICES_BYTES_MAX, Prices};
 use crate::job::plan::{PlanConfig, SAMPLE_MAX};
@@ -51,15 +52,18 @@ pub struct PlanArgs {
     /// How objects would be rewritten.
     #[command(flatten)]
     pub rewrite: RewriteArgs,
-    /// Try on scratch keys what the store does, as a run would; off changes nothing at all.
+    /// Try on scratch keys what the store does, as a run with the same would [default: a run that does, and a plan that doesn't and so
+    /// changes nothing at all].
     #[arg(
         long,
         env = "RESEAL_PROBE",
-        default_value = "off",
         value_name = "WHEN",
         help_heading = "Trust"
     )]
-    pub probe: ProbeMode,
+    pub probe: Option<ProbeMode>,
+    /// A run that goes on in an unversioned bucket of a store that ignores conditions.
+    #[arg(long, env = "RESEAL_ACCEPT_RACE", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Trust")]
+    pub accept_race: bool,
     /// Objects that would be read back before the rest is begun [default: as for run].
     #[arg(long, env = "RESEAL_CANARY", value_name = "N", help_heading = "Trust")]
     pub canary: Option<u64>,
@@ -108,9 +112,12 @@ impl PlanArgs {
             source_keys,
             rewriting,
             trust: Trust {
-                probe: self.probe.into(),
-                canary: self.canary,
-                accept_race: false,
+                probe: self.probe.map_or(Probe::Off, Probe::from),
+                // A run that does not try the store reads nothing back either, unless it is told to.
+                canary: self
+                    .canary
+                    .or((self.probe == Some(ProbeMode::Off)).then_some(0)),
+                accept_race: self.accept_race,
             },
             sample,
             prices: self.prices.as_deref().map(prices).transpose()?,

@@ -9,6 +9,9 @@ use crate::error::Error;
 use crate::job::survey::SurveyConfig;
 use crate::limiter::Budgets;
 
+/// Hexadecimal digits of a SHA-256.
+const SHA256_DIGITS: usize = 64;
+
 /// How much is done at once.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Budgets")]
@@ -69,4 +72,12 @@ impl RowReportArgs {
             None => Ok(Location::Path(default.into())),
         }
     }
+}
+
+/// A SHA-256 in hexadecimal.
+pub(super) fn sha256(text: &str) -> Result<String, String> {
+    if text.len() == SHA256_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!("it has {SHA256_DIGITS} hexadecimal digits"))
 }

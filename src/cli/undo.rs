@@ -4,7 +4,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
 use super::rewrite::{LossArgs, ProofArgs};
-use super::survey::{ConcurrencyArgs, RowReportArgs};
+use super::survey::{ConcurrencyArgs, RowReportArgs, sha256};
 use super::{BudgetArgs, LimitArgs, SourceKeyArgs, StoreArgs, TellingArgs};
 use crate::config::Location;
 use crate::error::Error;
@@ -19,7 +19,7 @@ pub struct UndoArgs {
     #[arg(long, env = "RESEAL_EVIDENCE", value_name = "DIR|S3-URL")]
     pub evidence: Location,
     /// SHA-256 that evidence.json must have, as the run's summary told it.
-    #[arg(long, env = "RESEAL_EVIDENCE_SHA256", value_name = "HEX")]
+    #[arg(long, env = "RESEAL_EVIDENCE_SHA256", value_name = "HEX", value_parser = sha256)]
     pub evidence_sha256: Option<String>,
     /// Look at everything and say what would be written back; change nothing.
     #[arg(long, env = "RESEAL_DRY_RUN", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new())]

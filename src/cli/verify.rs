@@ -10,7 +10,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, ArgGroup, Args, ValueEnum};
 
 use super::commands::keep_out_of_core_dumps;
-use super::survey::{ConcurrencyArgs, RowReportArgs};
+use super::survey::{ConcurrencyArgs, RowReportArgs, sha256};
 use super::{FilterArgs, LimitArgs, ReadingArgs, SourceKeyArgs, StoreArgs, TellingArgs, ToMode};
 use crate::config::{self, Location, TargetOptions};
 use crate::encryption::is_kms_key;
@@ -46,16 +46,11 @@ pub struct VerifyArgs {
         long,
         env = "RESEAL_EVIDENCE_SHA256",
         value_name = "HEX",
-        requires = "evidence"
+        value_parser = sha256
     )]
     pub evidence_sha256: Option<String>,
     /// Only keys that begin so; with --bucket.
-    #[arg(
-        long,
-        env = "RESEAL_PREFIX",
-        value_name = "PREFIX",
-        requires = "bucket"
-    )]
+    #[arg(long, env = "RESEAL_PREFIX", value_name = "PREFIX")]
     pub prefix: Option<String>,
     /// Which versions of the bucket are looked at.
     #[arg(
@@ -208,6 +203,31 @@ impl VerifyArgs {
         if target.is_none() && self.retire_key.is_empty() && self.evidence.is_none() {
             return Err(Error::usage("nothing is asked of the objects")
                 .hint("give --to, what they shall be under, or --retire-key, what they shall not be under"));
+        }
+        // clap asks for no flag that another one excludes.
+        for (is_given, flag, is_there, other) in [
+            (
+                self.prefix.is_some(),
+                "--prefix",
+                self.bucket.is_some(),
+                "--bucket",
+            ),
+            (
+                self.evidence_sha256.is_some(),
+                "--evidence-sha256",
+                self.evidence.is_some(),
+                "--evidence",
+            ),
+            (
+                self.accept_superseded,
+                "--accept-superseded",
+                self.manifest.is_some(),
+                "--manifest",
+            ),
+        ] {
+            if is_given && !is_there {
+                return Err(Error::usage(format!("{flag} goes with {other}")));
+            }
         }
         let reading = self.reading.with(FilterArgs::default())?;
         let scrutiny = match (self.manifest, self.evidence, self.bucket) {
