@@ -120,7 +120,9 @@ impl From<S3Error> for Error {
                 "no request could be sent: check --endpoint-url and the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE, an \
                  instance or pod role)",
             ),
-            "NoSuchBucket" => Some("check the bucket in the manifest, --endpoint-url and --region"),
+            "NoSuchBucket" | "InvalidBucketName" => {
+                Some("check the bucket in the manifest, --endpoint-url and --region")
+            }
             "InvalidAccessKeyId"
             | "InvalidSecurity"
             | "InvalidToken"

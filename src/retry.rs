@@ -203,6 +203,7 @@ fn is_job_fault(code: &str) -> bool {
         || matches!(
             code,
             "NoSuchBucket"
+                | "InvalidBucketName"
                 | "NotSignedUp"
                 | "AccountProblem"
                 | "AllAccessDisabled"

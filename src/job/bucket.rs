@@ -138,6 +138,7 @@ mod tests {
             (0, "NoAnswer"),
             (0, "CredentialsUnavailable"),
             (404, "NoSuchBucket"),
+            (400, "InvalidBucketName"),
             (403, "InvalidAccessKeyId"),
         ] {
             assert!(answer(status, code).is_err(), "{code}");

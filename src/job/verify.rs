@@ -353,7 +353,11 @@ impl Verifying<'_> {
                 of: kept.index,
                 versions: "as-listed",
                 gaps: vec!["evidence has what the job rewrote and nothing else".to_owned()],
-                notes: Vec::new(),
+                notes: vec![
+                    "the versions that the rewrites made were looked at, and not whether they are the current ones still: an undo, or \
+                     somebody's upload, puts another on top"
+                        .to_owned(),
+                ],
             },
             lists: None,
             _listing: None,

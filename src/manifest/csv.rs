@@ -180,9 +180,7 @@ fn check_start(text: &[u8]) -> Result<(), RecordError> {
     }
     match Format::of(text) {
         Format::Csv => Ok(()),
-        other => Err(RecordError::Broken(Problem::Format(
-            other.name().to_owned(),
-        ))),
+        other => Err(RecordError::Broken(Problem::Table(other.name()))),
     }
 }
 

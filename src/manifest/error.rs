@@ -188,6 +188,11 @@ pub enum Problem {
         "is not what it is said to be, or in a format that is not read ({0}); CSV, ORC and Parquet are"
     )]
     Format(String),
+    /// A table where CSV should be.
+    #[error(
+        "holds {0} and not CSV; a file of that format is given as it is, without gzip, and an inventory says which one it is"
+    )]
+    Table(&'static str),
     /// A data file of columns that is damaged, or uses what is not read.
     #[error("can't be read as its format asks: {0}; fetch or make the file again")]
     DamagedTable(String),

@@ -18,6 +18,9 @@ use super::thrift;
 /// The largest page, in bytes, decompressed. Writers make them of some 1 MiB.
 const PAGE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
+/// What the crate says of a codec that it was built without.
+const NOT_BUILT_IN: &str = "Disabled feature at compile time";
+
 /// Bytes that a page's header has at most: all but the statistics are a few numbers, and those are cut to a few hundred by writers.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
@@ -88,6 +91,9 @@ pub(super) fn told(error: ParquetError) -> RecordError {
         error => error,
     };
     let text = error.to_string();
+    if text.contains(NOT_BUILT_IN) {
+        return damaged("it is compressed in another way than with Snappy, gzip, LZ4 or zstd");
+    }
     let text = text.strip_prefix("Parquet error: ").unwrap_or(&text);
     damaged(text)
 }
