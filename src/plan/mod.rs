@@ -194,8 +194,10 @@ pub fn plan_row(entry: &ManifestEntry, started: Started, on: Circumstances<'_>) 
         return RowPlan::Restack;
     }
     let bucket = on.bucket;
+    // What is locked can't be updated where it is.
+    let nothing_is_locked = bucket.object_lock == Some(ObjectLock::Disabled);
     let nothing_hides = bucket.acls == Some(Acls::Disabled)
-        && bucket.object_lock == Some(ObjectLock::Disabled)
+        && nothing_is_locked
         && bucket.website == Some(false)
         && bucket.lifecycle.is_some_and(|rules| !rules.transitions);
     let is_plain = started == Started::Not
@@ -217,7 +219,7 @@ pub fn plan_row(entry: &ManifestEntry, started: Started, on: Circumstances<'_>) 
                     RowPlan::Unseen(Box::new(head))
                 }
                 // It loses nothing, and is confirmed by a look afterwards.
-                Plan::UpdateEncryption => RowPlan::Unseen(Box::new(head)),
+                Plan::UpdateEncryption if nothing_is_locked => RowPlan::Unseen(Box::new(head)),
                 _ => RowPlan::Look,
             }
         }
@@ -269,23 +271,26 @@ pub fn plan_object(
     on: Circumstances<'_>,
 ) -> Plan {
     let head = seen.head;
-    if on.target.is_satisfied_by(&head.encryption) {
-        match started {
-            Started::Now => return Plan::Done,
-            Started::Before => return Plan::Skip(SkipReason::DoneBeforeInterruption),
-            Started::Not => return Plan::Skip(SkipReason::AlreadyEncrypted),
+    let is_satisfied = on.target.is_satisfied_by(&head.encryption);
+    match started {
+        Started::Now if is_satisfied => return Plan::Done,
+        Started::Before if is_satisfied => return Plan::Skip(SkipReason::DoneBeforeInterruption),
+        // What an attempt of ours has left is ours to finish, whatever it looks like now.
+        Started::Now => {}
+        Started::Before | Started::Not => {
+            let selection = &on.rules.selection;
+            let is_left_out = || {
+                selection
+                    .rejects(&entry.key, head, seen.is_current)
+                    .is_some()
+            };
+            if !restacks(on) && is_left_out() {
+                return Plan::Skip(SkipReason::Filtered);
+            }
+            if is_satisfied {
+                return Plan::Skip(SkipReason::AlreadyEncrypted);
+            }
         }
-    }
-    // What an attempt of ours has left is ours to finish, whatever it looks like now.
-    if started != Started::Now
-        && !restacks(on)
-        && on
-            .rules
-            .selection
-            .rejects(&entry.key, head, seen.is_current)
-            .is_some()
-    {
-        return Plan::Skip(SkipReason::Filtered);
     }
     if head.version_id.is_none()
         && entry

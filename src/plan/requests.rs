@@ -40,6 +40,23 @@ impl Requests {
         self.with_checksums += others.with_checksums;
     }
 
+    /// Those that have come since there were so many as `before`.
+    #[must_use]
+    pub fn since(mut self, before: &Self) -> Self {
+        for (count, earlier) in self.counts.iter_mut().zip(before.counts) {
+            *count = count.saturating_sub(earlier);
+        }
+        self.with_checksums = self.with_checksums.saturating_sub(before.with_checksums);
+        self
+    }
+
+    /// The same, each look with checksums.
+    #[must_use]
+    pub fn with_checksums(mut self) -> Self {
+        self.with_checksums = self.counts[Operation::HeadObject as usize];
+        self
+    }
+
     /// The operations of which there are any, and how many.
     pub fn iter(&self) -> impl Iterator<Item = (Operation, u32)> {
         Operation::ALL

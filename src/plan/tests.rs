@@ -469,6 +469,20 @@ fn a_complete_row_stands_for_a_look_where_nothing_can_hide() {
     for started in [Started::Before, Started::Now] {
         assert_eq!(plan_row(&complete(), started, world.on()), RowPlan::Look);
     }
+    // An update loses nothing. But it is refused for what is locked.
+    let mut world = World::to(Target::SseKms(kms()));
+    let mut row = complete();
+    row.known.encryption = Some(Mode::SseS3);
+    world.bucket.acls = None;
+    for (lock, is_unseen) in [
+        (Some(ObjectLock::Disabled), true),
+        (Some(ObjectLock::Enabled), false),
+        (None, false),
+    ] {
+        world.bucket.object_lock = lock;
+        let plan = plan_row(&row, Started::Not, world.on());
+        assert_eq!(matches!(plan, RowPlan::Unseen(_)), is_unseen, "{plan:?}");
+    }
     let mut marker = complete();
     marker.known.is_delete_marker = true;
     assert_eq!(
@@ -518,6 +532,9 @@ fn what_does_not_pass_the_filters_is_not_touched_and_what_was_begun_is_finished(
     };
     let plan = world.plan_started(&entry(), &done, Started::Before);
     assert_eq!(plan, Plan::Skip(DoneBeforeInterruption));
+    // What nobody has begun is left out before it is looked at further.
+    let plan = world.plan_started(&entry(), &done, Started::Not);
+    assert_eq!(plan, Plan::Skip(SkipReason::Filtered));
     assert!(matches!(
         plan_row(&complete(), Started::Not, world.on()),
         RowPlan::Unseen(_)

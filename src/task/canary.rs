@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::verify::Proof;
 use super::{Stop, Task};
 
 /// How far the store has earned trust.
@@ -75,11 +76,11 @@ impl<'c> Task<'c, '_> {
             return Ok(());
         }
         let ctx = self.ctx;
-        let place = ctx.unless_drained(ctx.canary.enter()).await?;
-        if place.is_none() {
-            self.proof = self.usual_proof;
-        }
-        self.place = place;
+        self.place = ctx.unless_drained(ctx.canary.enter()).await?;
+        self.proof = match self.place {
+            Some(_) => Proof::Read,
+            None => self.usual_proof,
+        };
         Ok(())
     }
 }

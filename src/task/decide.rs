@@ -4,7 +4,7 @@
 //! writes it meanwhile, and what is asked after the write.
 
 use super::pile::Way;
-use super::restack::{Layer, no_version};
+use super::restack::{Layer, has_only_markers, no_version};
 use super::verify::Proof;
 use super::{Beginning, Context, Look, Start, Stop, Task, Unsettled};
 use crate::encryption::Target;
@@ -25,6 +25,8 @@ pub struct Decision {
     pub decided: Decided,
     /// What was asked and answered for it: the run would ask the same.
     pub asked: Requests,
+    /// The first of it: the looks, and the listing where all of a key's versions are looked at. Nothing where the row stands for the look.
+    pub(super) looked: Requests,
     /// How much of the rewrite would be checked.
     pub(super) proof: Proof,
 }
@@ -73,8 +75,8 @@ pub enum Act {
 /// Nothing can be said of the row: the survey drains, or met a fault that every object would meet.
 pub async fn decide(ctx: &Context<'_>, entry: &ManifestEntry) -> Result<Decision, Unsettled> {
     let mut task = Task::new(ctx, entry, Start::default());
-    let mut seen = None;
-    let decided = match task.decide(&mut seen).await {
+    let (mut seen, mut looked) = (None, Requests::default());
+    let decided = match task.decide(&mut seen, &mut looked).await {
         Ok(decided) => decided,
         Err(Stop::Row(failure) | Stop::Wrong(failure)) => Decided::Fail(failure),
         Err(Stop::Skip(reason)) => Decided::Skip(reason),
@@ -85,6 +87,7 @@ pub async fn decide(ctx: &Context<'_>, entry: &ManifestEntry) -> Result<Decision
         head: seen.map(|look| look.head),
         decided,
         asked: task.counted.get(),
+        looked,
         proof: task.proof,
     })
 }
@@ -101,10 +104,14 @@ pub fn takes_a_look(ctx: &Context<'_>, entry: &ManifestEntry) -> bool {
 
 impl<'a> Task<'_, 'a> {
     /// The same; what was looked at is left in `seen`. Every turn but the first follows a counted conflict.
-    async fn decide(&mut self, seen: &mut Option<Look<'a>>) -> Result<Decided, Stop> {
+    async fn decide(
+        &mut self,
+        seen: &mut Option<Look<'a>>,
+        looked: &mut Requests,
+    ) -> Result<Decided, Stop> {
         let target = self.ctx.target.borrow().clone();
         let mut known = match self.begin(&target)? {
-            Beginning::Restack => return Box::pin(self.decide_stack(&target, seen)).await,
+            Beginning::Restack => return Box::pin(self.decide_stack(&target, seen, looked)).await,
             Beginning::Restacked => return Ok(Decided::WithItsKey),
             Beginning::Known(look) => Some(*look),
             Beginning::Look => None,
@@ -112,10 +119,15 @@ impl<'a> Task<'_, 'a> {
         loop {
             let look = match known.take() {
                 Some(look) => look,
-                None => self.look().await?,
+                None => {
+                    let before = self.counted.get();
+                    let look = self.look().await?;
+                    *looked = self.counted.get().since(&before);
+                    look
+                }
             };
             let look = seen.insert(look).clone();
-            match self.decide_on(&look, &target, seen).await {
+            match self.decide_on(&look, &target, seen, looked).await {
                 // What is asked is pinned to the look.
                 Err(Stop::Row(failure)) if failure.http_status == 412 => {
                     Box::pin(self.changed_meanwhile(&look, &target)).await?;
@@ -130,12 +142,13 @@ impl<'a> Task<'_, 'a> {
         look: &Look<'a>,
         target: &Target,
         seen: &mut Option<Look<'a>>,
+        looked: &mut Requests,
     ) -> Result<Decided, Stop> {
         Ok(Decided::Rewrite(match self.planned(look, target) {
             Plan::Done => unreachable!("nothing was done"),
             Plan::Skip(reason) => return Ok(Decided::Skip(reason)),
             Plan::Refuse(refusal) => return Ok(Decided::Fail(refusal.to_failure())),
-            Plan::Restack => return Box::pin(self.decide_stack(target, seen)).await,
+            Plan::Restack => return Box::pin(self.decide_stack(target, seen, looked)).await,
             Plan::UpdateEncryption => Act::Update,
             Plan::CopyInPlace { resend } => Act::Copy {
                 carry: self.gather(look, target, resend, false).await?,
@@ -157,6 +170,7 @@ impl<'a> Task<'_, 'a> {
         &mut self,
         target: &Target,
         seen: &mut Option<Look<'a>>,
+        looked: &mut Requests,
     ) -> Result<Decided, Stop> {
         let ctx = self.ctx;
         let mut alone = ctx.learnt.keys.queue(&self.entry.key);
@@ -164,12 +178,15 @@ impl<'a> Task<'_, 'a> {
         if self.is_restacked() {
             return Ok(Decided::WithItsKey);
         }
+        let before = self.counted.get();
         let layers = self.layers().await?;
+        *looked = self.counted.get().since(&before);
         *seen = layers.iter().find_map(|layer| layer.look.clone());
         let (kinds, work) = self.work(&layers, target).await?;
         if work.is_nothing() {
             return match layers.is_empty() {
                 true => Err(Stop::Row(no_version())),
+                false if has_only_markers(&layers) => Ok(Decided::Skip(SkipReason::DeleteMarker)),
                 false => Ok(Decided::Skip(SkipReason::AlreadyEncrypted)),
             };
         }

@@ -45,7 +45,7 @@ pub fn foretell<'d>(
     }
 }
 
-/// The questions that would come before. `is_canary`: the first look asks for checksums then, in any case, and nobody else has to.
+/// The questions that would come before. `is_canary`: it is looked at once more then, with its checksums, which nobody has to ask for later.
 pub fn foretell_questions(decision: &Decision, is_canary: bool) -> Requests {
     let mut asked = decision.asked;
     if !is_canary || decision.proof.looks() {
@@ -53,6 +53,8 @@ pub fn foretell_questions(decision: &Decision, is_canary: bool) -> Requests {
     }
     if decision.is_unseen {
         asked.add_look(true);
+    } else {
+        asked.add_all(&decision.looked.with_checksums());
     }
     let in_parts = |act: &Act| matches!(act, Act::InParts { .. });
     let copies = match &decision.decided {

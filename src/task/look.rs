@@ -23,6 +23,8 @@ pub(super) struct Look<'a> {
     pub(super) is_current: bool,
     /// The row stands for it: nobody has looked.
     pub(super) is_unseen: bool,
+    /// Checksums were asked for, so that it has those that there are.
+    pub(super) has_checksums: bool,
 }
 
 /// What a row's object is, looked at and left alone.
@@ -184,8 +186,10 @@ impl<'a> Task<'_, 'a> {
             head,
             is_current: version_id.is_none(),
             is_unseen: false,
+            has_checksums: self.proof.looks(),
         };
-        if self.entry.known.encryption != Some(Mode::SseC) {
+        // What the row knows is over once something was written.
+        if self.entry.known.encryption != Some(Mode::SseC) || self.wrote.get() {
             match self.try_head(version_id, None, attempts).await? {
                 Ok(head) => return Ok(Ok(seen(head, None))),
                 Err(error) if error.http_status == 400 => {}

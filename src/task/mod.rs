@@ -330,7 +330,7 @@ impl From<NoNote> for Stop {
 impl<'c, 'a> Task<'c, 'a> {
     /// A row that nothing has been asked about yet.
     fn new(ctx: &'c Context<'a>, entry: &'c ManifestEntry, start: Start<'c>) -> Self {
-        let usual_proof = ctx.settings.verify.for_object(&mut *ctx.rng.borrow_mut());
+        let usual_proof = ctx.settings.verify.for_object(entry);
         Self {
             ctx,
             entry,
@@ -339,11 +339,7 @@ impl<'c, 'a> Task<'c, 'a> {
             } else {
                 Started::Not
             },
-            proof: if ctx.canary.is_over() {
-                usual_proof
-            } else {
-                Proof::Read
-            },
+            proof: usual_proof,
             usual_proof,
             place: None,
             alone: None,
@@ -416,7 +412,7 @@ impl<'c, 'a> Task<'c, 'a> {
             RowPlan::Restack => Ok(Beginning::Restack),
             RowPlan::Look if self.is_restacked() => Ok(Beginning::Restacked),
             RowPlan::Unseen(head)
-                if !self.usual_proof.looks()
+                if !self.proof.looks()
                     && !self.deletes_superseded()
                     && !self.ctx.settings.evidence =>
             {
@@ -425,6 +421,7 @@ impl<'c, 'a> Task<'c, 'a> {
                     key: None,
                     is_current: true,
                     is_unseen: true,
+                    has_checksums: false,
                 })))
             }
             RowPlan::Unseen(_) | RowPlan::Look => Ok(Beginning::Look),
@@ -520,7 +517,7 @@ impl<'c, 'a> Task<'c, 'a> {
             }
         }
         self.enter_canary().await?;
-        if look.is_unseen && self.place.is_some() {
+        if self.place.is_some() && !look.has_checksums {
             // What is held against its rewrite has to be seen.
             return Ok(None);
         }

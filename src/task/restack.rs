@@ -54,6 +54,11 @@ struct Done {
     is_told: bool,
 }
 
+/// Whether there is no object among a key's versions.
+pub(super) fn has_only_markers(layers: &[Layer<'_>]) -> bool {
+    layers.iter().all(|layer| layer.look.is_none())
+}
+
 impl<'a> Task<'_, 'a> {
     /// Whether the row's version was superseded in this run, for another row of its key.
     pub(super) fn is_restacked(&self) -> bool {
@@ -163,6 +168,9 @@ impl<'a> Task<'_, 'a> {
                 }
                 Progress::Halfway(_) => {
                     self.enter_canary().await?;
+                    if self.wants_checksums(&layers) {
+                        return Ok(None);
+                    }
                     self.go_on(&mut pile, &target).await?;
                     done.any = true;
                     done.bytes += pile.bytes;
@@ -183,6 +191,7 @@ impl<'a> Task<'_, 'a> {
             return match gone {
                 Some(failure) if layers.is_empty() => Err(Stop::Row(failure.clone())),
                 None if layers.is_empty() => Err(Stop::Row(no_version())),
+                None if has_only_markers(&layers) => Err(Stop::Skip(SkipReason::DeleteMarker)),
                 _ => Ok(Some(self.nothing_left(*done)?)),
             };
         }
@@ -194,6 +203,9 @@ impl<'a> Task<'_, 'a> {
             return Err(Stop::Row(failure));
         }
         self.enter_canary().await?;
+        if self.wants_checksums(&layers) {
+            return Ok(None);
+        }
         let mut pile = self
             .pile(&layers[..work.rewritten], layers.len(), &target)
             .await?;
@@ -233,6 +245,12 @@ impl<'a> Task<'_, 'a> {
             method: Method::Restack,
             bytes: done.bytes + pile.bytes,
         }))
+    }
+
+    /// Whether the versions have to be looked at once more: what the canary reads back is held against all that there was.
+    fn wants_checksums(&self, layers: &[Layer<'a>]) -> bool {
+        let mut looks = layers.iter().filter_map(|layer| layer.look.as_ref());
+        self.place.is_some() && looks.any(|look| !look.has_checksums)
     }
 
     /// What each version needs, and what is to be done to the key.

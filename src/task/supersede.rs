@@ -195,7 +195,7 @@ impl<'a> Task<'_, 'a> {
     /// The checksums of a version. For an object under a KMS key S3 shows them to those who may decrypt it; who may not reads it
     /// neither, and hears about it there.
     async fn checksums(&self, look: &Look<'a>) -> Result<Checksums, Stop> {
-        if !look.head.checksums.values.is_empty() {
+        if look.has_checksums {
             return Ok(look.head.checksums.clone());
         }
         let ask = Ask {

@@ -102,6 +102,12 @@ async fn a_run_does_what_its_plan_foretells() {
         (true, "--canary 1000"),
         (true, "--canary 0 --delete-superseded"),
         (true, "--canary 0 --versions restack"),
+        (true, "--canary 0 --versions restack --method copy"),
+        (
+            true,
+            "--canary 2 --concurrency 1 --versions restack --delete-superseded",
+        ),
+        (false, "--canary 0 --verify sample=50%"),
         (
             true,
             "--canary 0 --versions restack --verify head --delete-superseded",
@@ -118,6 +124,7 @@ async fn a_run_does_what_its_plan_foretells() {
             let request = request.versioning_configuration(enabled);
             request.send().await.expect("versions");
             put_plain(&store.client, "a/plain", b"an older version").await;
+            put_plain(&store.client, "c/large", &vec![3; 6 << 20]).await;
             let marker = store.client.delete_object().bucket(BUCKET).key("a/plain");
             marker.send().await.expect("a delete marker");
         }
@@ -177,12 +184,15 @@ async fn a_run_does_what_its_plan_foretells() {
 /// However many rows are at work while the first ones are read back: those are as many as were said, and no other is looked at for it.
 #[tokio::test]
 async fn the_canary_is_foretold_to_the_request() {
+    const OBJECTS: u64 = 120;
     const CANARY: u64 = 7;
-    let keys: Vec<_> = (0..300).map(|n| format!("p/{n}")).collect();
+    // Those of the canary are looked at once more.
+    const LOOKS: u64 = OBJECTS + CANARY;
+    let keys: Vec<_> = (0..OBJECTS).map(|n| format!("p/{n}")).collect();
     for (has_inventory, args, looks) in [
-        (false, "", 300),
+        (false, "", LOOKS),
         (true, "", CANARY),
-        (true, "--evidence evidence", 300),
+        (true, "--evidence evidence", LOOKS),
     ] {
         let store = Store::start().await;
         crate::support::objects::put_many(&store.client, &keys).await;

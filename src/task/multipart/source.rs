@@ -29,8 +29,7 @@ impl Task<'_, '_> {
     /// operator has not said how large they shall be.
     pub(super) async fn source(&self, look: &Look<'_>) -> Result<Source, Stop> {
         let mut checksums = look.head.checksums.clone();
-        // A look that is to prove something has asked for them.
-        if !self.proof.looks() {
+        if !look.has_checksums {
             let head = self.ask_source(look, true, None).await?;
             checksums = head.map(|head| head.checksums).unwrap_or_default();
         }
