@@ -176,6 +176,8 @@ enum Line {
 /// A sum over rows, and what it takes to say how sure one can be of it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
+    /// Rows that have some of it.
+    rows: f64,
     total: f64,
     squares: f64,
 }
@@ -193,6 +195,7 @@ impl Foreseen<'_> {
 
 impl Sum {
     fn add(&mut self, value: f64) {
+        self.rows += 1.0;
         self.total += value;
         self.squares += value * value;
     }
@@ -430,22 +433,43 @@ impl Forecast {
             };
         }
         let n = self.looked_at as f64;
-        let all = n + self.passed_over as f64;
-        let guess = found.total * all / n;
-        let variance = match self.looked_at {
-            1 => guess * guess,
-            _ => {
-                let spread = (found.squares - found.total * found.total / n).max(0.0) / (n - 1.0);
-                all * all * (1.0 - n / all) * spread / n
-            }
+        let left = self.passed_over as f64;
+        let guess = found.total * (n + left) / n;
+        let (low, high) = found.bounds(n, left);
+        // No row is two objects.
+        let most = match line {
+            Line::Objects(..) => found.total + left,
+            _ => f64::INFINITY,
         };
-        let error = Z * variance.sqrt();
         Estimate {
             value: exact + guess,
             // What was seen is there.
-            low: exact + (guess - error).max(found.total),
-            high: exact + guess + error,
+            low: exact + low.clamp(found.total, guess),
+            high: exact + high.clamp(guess, most.max(guess)),
         }
+    }
+}
+
+impl Sum {
+    /// Between what all rows come to, where this was seen in `n` of them and `left` were not looked at: what the spread of the sample says,
+    /// and the interval of Agresti and Coull, whichever reaches further; with the correction for a finite population. The latter is as if
+    /// some rows more had been seen, a half of them with what a row has on average that has any, and a half with nothing: where nearly all
+    /// rows of a sample are alike, their spread alone would say that all others are too.
+    /// Source: Agresti and Coull, "Approximate Is Better than \"Exact\" for Interval Estimation of Binomial Proportions" (1998).
+    fn bounds(&self, n: f64, left: f64) -> (f64, f64) {
+        let all = n + left;
+        let unseen = left / all;
+        let each = self.total / self.rows.max(1.0);
+        let within = |more: f64| {
+            let n = n + more;
+            let mean = (self.total + more / 2.0 * each) / n;
+            let squares = (self.squares + more / 2.0 * each * each) / n;
+            let spread = (squares - mean * mean).max(0.0);
+            let error = Z * (unseen * spread / n).sqrt();
+            (all * (mean - error), all * (mean + error))
+        };
+        let (seen, more) = (within(0.0), within(Z * Z * unseen));
+        (seen.0.min(more.0), seen.1.max(more.1))
     }
 }
 
