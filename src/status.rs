@@ -193,7 +193,9 @@ impl fmt::Display for Status {
                 human::count(self.doubtful)
             )?;
         }
-        if let Some(seconds) = self.last_written_seconds_ago {
+        if let Some(seconds) = self.last_written_seconds_ago
+            && self.remaining < self.total
+        {
             write!(f, "\nlast outcome  {}", ago(seconds))?;
         }
         if let [only] = self.shards.as_slice() {

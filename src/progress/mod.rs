@@ -270,25 +270,29 @@ fn bar_style(template: &str, view: &Arc<Mutex<View>>) -> ProgressStyle {
 /// When the next progress line is due.
 struct Due {
     at: Instant,
+    /// There were rows to begin with: what ends before that has nothing to tell but its error.
+    has_begun: bool,
 }
 
 impl Due {
     fn new(now: Instant) -> Self {
         Self {
             at: now + FIRST_LOG_AFTER,
+            has_begun: false,
         }
     }
 
     fn is_due(&mut self, event: &Event<'_>, now: Instant) -> bool {
-        let is_change = matches!(
-            event,
+        self.has_begun |= matches!(event, Event::Started { .. });
+        let is_change = match event {
             Event::Started { .. }
-                | Event::Draining { .. }
-                | Event::HoldBegan { .. }
-                | Event::HoldEnded { .. }
-                | Event::StallEnded { .. }
-                | Event::Finished { .. }
-        );
+            | Event::Draining { .. }
+            | Event::HoldBegan { .. }
+            | Event::HoldEnded { .. }
+            | Event::StallEnded { .. } => true,
+            Event::Finished { .. } => self.has_begun,
+            _ => false,
+        };
         let is_due = is_change || now >= self.at;
         if is_due {
             self.at = now
