@@ -16,6 +16,7 @@ use super::wire::By;
 use super::world::World;
 use crate::checkpoint::Checkpoint;
 use crate::event::Operation;
+use crate::evidence::Left;
 use crate::journal::memory::{self, MemoryStore};
 use crate::journal::{
     Batch, Hold, Log, Mark, Record, Replay, S3Store, StateError, StateRoot, Store, Writer,
@@ -63,6 +64,8 @@ pub struct Durable {
     pub outcomes: BTreeMap<u64, TaskOutcome>,
     /// Uploads that were written down.
     pub uploads: BTreeSet<String>,
+    /// What rewrites have left of which there is evidence, by their rows.
+    pub rewritten: Vec<(u64, Left)>,
     /// Rows whose versions were written down.
     pub piles: BTreeSet<u64>,
 }
@@ -91,6 +94,9 @@ impl Durable {
                     ..
                 } => {
                     self.uploads.insert(upload_id.clone());
+                }
+                Record::Rewritten { row, rewritten } => {
+                    self.rewritten.push((*row, rewritten.left()));
                 }
                 Record::Checkpoint {
                     row,

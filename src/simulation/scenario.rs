@@ -193,6 +193,7 @@ impl Scenario {
                     _ => Verify::Answer,
                 },
                 delete_superseded: supersedes,
+                evidence: rng.random_ratio(1, 3),
                 ..task::Settings::default()
             },
             engine: engine::Settings {

@@ -9,6 +9,7 @@ use super::wire::By;
 use super::world::{World, open_contents};
 use crate::bucket::Versioning;
 use crate::encryption::{CustomerKey, Encryption};
+use crate::evidence::Left;
 use crate::local_s3::in_process::Stored;
 use crate::object::ObjectRef;
 use crate::outcome::{Method, TaskOutcome};
@@ -17,9 +18,13 @@ use crate::s3::unpaced;
 
 /// Holds journal and store against each other and against what was put; everything that is wrong is in the ledger then.
 pub async fn judge(world: &Arc<World>) {
-    let (settled_twice, outcomes) = world
-        .book
-        .look(|durable| (durable.replay.settled_twice, durable.outcomes.clone()));
+    let (settled_twice, outcomes, rewritten) = world.book.look(|durable| {
+        (
+            durable.replay.settled_twice,
+            durable.outcomes.clone(),
+            durable.rewritten.clone(),
+        )
+    });
     let mut wrongs = Vec::new();
     if settled_twice > 0 {
         wrongs.push(format!("{} records settle a row twice", settled_twice));
@@ -33,6 +38,12 @@ pub async fn judge(world: &Arc<World>) {
         if let Err(why) = is_true(world, &thing.key, outcome, &versions) {
             wrongs.push(format!(
                 "{} is {outcome:?}, but {why}: {versions:?}",
+                thing.key
+            ));
+        }
+        if let Err(why) = has_evidence(world, row, outcome, &versions, &rewritten) {
+            wrongs.push(format!(
+                "{} is {outcome:?}, but {why}: {rewritten:?} {versions:?}",
                 thing.key
             ));
         }
@@ -116,6 +127,45 @@ fn is_true(
         }
         TaskOutcome::Failed(failure) if !meddled => Err("nobody had anything against it"),
         _ => Ok(()),
+    }
+}
+
+/// Whether each version that was rewritten has its evidence, and no more of it than one line.
+fn has_evidence(
+    world: &World,
+    row: u64,
+    outcome: &TaskOutcome,
+    versions: &[Stored],
+    rewritten: &[(u64, Left)],
+) -> Result<(), &'static str> {
+    let scenario = &world.scenario;
+    let thing = &scenario.things[row as usize];
+    let ids = rewritten.iter().filter(|(of, _)| *of == row);
+    let ids: Vec<_> = ids.map(|(_, left)| left.version_id.as_deref()).collect();
+    let is_told = scenario.settings.evidence
+        && scenario.versioning == Versioning::Enabled
+        && !matches!(outcome, TaskOutcome::Failed(_))
+        && !world.ledger().meddled.contains(&thing.key);
+    // Who is under the target from the start was not rewritten; and under which an alias stands, perhaps for nothing.
+    if !is_told || scenario.alias.is_some() || thing.under.name() == scenario.target.name() {
+        return Ok(());
+    }
+    let all: BTreeSet<_> = ids.iter().collect();
+    if all.len() < ids.len() {
+        return Err("a rewrite has two lines of evidence");
+    }
+    let current = match scenario.settings.rules.versions {
+        Versions::Current => 1,
+        Versions::Restack => versions.len(),
+    };
+    let is_missing = |version: &Stored| {
+        let object = version.object.as_ref();
+        object.is_some_and(|object| scenario.target.is_satisfied_by(&object.encryption))
+            && !ids.contains(&Some(&*version.version_id))
+    };
+    match versions.iter().take(current).any(is_missing) {
+        true => Err("a rewrite has no evidence"),
+        false => Ok(()),
     }
 }
 
