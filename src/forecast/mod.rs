@@ -176,10 +176,10 @@ enum Line {
 /// A sum over rows, and what it takes to say how sure one can be of it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
-    /// Rows that have some of it.
-    rows: f64,
     total: f64,
     squares: f64,
+    /// The most that one row has.
+    largest: f64,
 }
 
 impl Foreseen<'_> {
@@ -195,9 +195,9 @@ impl Foreseen<'_> {
 
 impl Sum {
     fn add(&mut self, value: f64) {
-        self.rows += 1.0;
         self.total += value;
         self.squares += value * value;
+        self.largest = self.largest.max(value);
     }
 }
 
@@ -453,17 +453,16 @@ impl Forecast {
 impl Sum {
     /// Between what all rows come to, where this was seen in `n` of them and `left` were not looked at: what the spread of the sample says,
     /// and the interval of Agresti and Coull, whichever reaches further; with the correction for a finite population. The latter is as if
-    /// some rows more had been seen, a half of them with what a row has on average that has any, and a half with nothing: where nearly all
-    /// rows of a sample are alike, their spread alone would say that all others are too.
+    /// some rows more had been seen, a half of them with as much as any row has, and a half with nothing: where nearly all rows of a sample
+    /// are alike, their spread alone would say that all others are too.
     /// Source: Agresti and Coull, "Approximate Is Better than \"Exact\" for Interval Estimation of Binomial Proportions" (1998).
     fn bounds(&self, n: f64, left: f64) -> (f64, f64) {
         let all = n + left;
         let unseen = left / all;
-        let each = self.total / self.rows.max(1.0);
         let within = |more: f64| {
             let n = n + more;
-            let mean = (self.total + more / 2.0 * each) / n;
-            let squares = (self.squares + more / 2.0 * each * each) / n;
+            let mean = (self.total + more / 2.0 * self.largest) / n;
+            let squares = (self.squares + more / 2.0 * self.largest * self.largest) / n;
             let spread = (squares - mean * mean).max(0.0);
             let error = Z * (unseen * spread / n).sqrt();
             (all * (mean - error), all * (mean + error))

@@ -75,7 +75,7 @@ fn of(rows: &[(&str, ObjectHead)], terms: &Terms<'_>) -> Forecast {
 #[test]
 fn a_sample_stands_for_all_within_its_bounds() {
     const ROWS: usize = 2_000;
-    const SAMPLES: u64 = 200;
+    const SAMPLES: u64 = 100;
     let target = Target::SseKms(KmsTarget::default());
     let prices = Prices::shipped();
     let terms = Terms {
