@@ -173,7 +173,7 @@ impl<R: BufRead> Records<R> {
 /// Finds out by its first bytes that a file is no UTF-8 text, or has a mark before it.
 fn check_start(text: &[u8]) -> Result<(), RecordError> {
     if text.starts_with(b"\xef\xbb\xbf") {
-        return Err(RecordError::Malformed(Problem::ByteOrderMark));
+        return Err(RecordError::Broken(Problem::ByteOrderMark));
     }
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
         return Err(RecordError::Broken(Problem::Utf16));
