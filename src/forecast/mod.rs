@@ -4,7 +4,7 @@
 //! Foreseen (object, course, requests) ─add→ Forecast ─told→ Told: text, JSON, a page for whoever signs off
 //! ```
 //!
-//! Everything that is counted is a [`Line`]: so many objects or bytes of something, requests, money. Rows that were looked at, or
+//! Everything that is counted is a `Line`: so many objects or bytes of something, requests, money. Rows that were looked at, or
 //! that need no look, count as they are. Where only a sample was looked at, a line is an [`Estimate`]: what was found, times how
 //! many rows each one stands for, and the bounds within which the truth lies with a probability of 95 %.
 

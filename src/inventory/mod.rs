@@ -93,7 +93,7 @@ pub struct InventoryConfig {
     pub with_encryption: bool,
     /// Only what is new or changed since this inventory.
     pub diff: Option<Location>,
-    /// Where progress is kept; `None` is a folder below [`STATES`] that is named after what is listed, how and where to.
+    /// Where progress is kept; `None` is a folder below `STATES` that is named after what is listed, how and where to.
     pub state: Option<PathBuf>,
     /// Rows of a data file.
     pub part_rows: u64,

@@ -112,7 +112,7 @@ impl S3 {
         }
     }
 
-    /// ListObjectsV2: the names between a prefix and the next slash, those of the first [`FOLDERS_MAX`] or some more.
+    /// ListObjectsV2: the names between a prefix and the next slash, those of the first `FOLDERS_MAX` or some more.
     ///
     /// # Errors
     /// What the store answered.
