@@ -37,9 +37,15 @@ pub enum Checkpoint {
         /// Version ids, oldest first.
         versions: Vec<String>,
     },
-    /// The current version is about to be superseded by its rewrite, and is to be deleted once that is verified.
+    /// The current version is about to be superseded by its rewrite: left where it is deleted once that is verified, and where evidence
+    /// is kept.
     Superseding {
-        /// The version that is current now.
+        /// The version that is current now; `null` where there are none.
+        version_id: String,
+    },
+    /// A version is about to be updated where it is: left where evidence is kept.
+    Updating {
+        /// The version; `null` where there are none.
         version_id: String,
     },
 }
@@ -56,7 +62,9 @@ impl Checkpoint {
                     && versions.iter().all(|id| id.len() <= VERSION_ID_BYTES_MAX)
                     && versions.iter().map(String::len).sum::<usize>() <= VERSIONS_BYTES_MAX
             }
-            Self::Superseding { version_id } => version_id.len() <= VERSION_ID_BYTES_MAX,
+            Self::Superseding { version_id } | Self::Updating { version_id } => {
+                version_id.len() <= VERSION_ID_BYTES_MAX
+            }
         }
     }
 }

@@ -15,6 +15,7 @@
 //! 0x50         upload created            row difference · upload id · ETag
 //! 0x51         restack begun             row difference · number of versions · version ids
 //! 0x52         superseding               row difference · version id
+//! 0x53         updating                  row difference · version id
 //! 0x60         rewritten                 row difference · key · method, 1 more than above or 0 · how it is known · time · request id ·
 //!                                        state after · whether there is a state before · state before
 //! ```
@@ -123,6 +124,7 @@ const FAILED: u8 = 0x40;
 const UPLOAD: u8 = 0x50;
 const RESTACK: u8 = 0x51;
 const SUPERSEDING: u8 = 0x52;
+const UPDATING: u8 = 0x53;
 const REWRITTEN: u8 = 0x60;
 
 /// The method's number on disk, below 16.
@@ -226,6 +228,7 @@ fn encode_checkpoint(
         Checkpoint::Upload { .. } => UPLOAD,
         Checkpoint::Restack { .. } => RESTACK,
         Checkpoint::Superseding { .. } => SUPERSEDING,
+        Checkpoint::Updating { .. } => UPDATING,
     });
     put_row(row, row_before, payload);
     match checkpoint {
@@ -244,7 +247,7 @@ fn encode_checkpoint(
                 put_text(id, VERSION_ID_BYTES_MAX, payload);
             }
         }
-        Checkpoint::Superseding { version_id } => {
+        Checkpoint::Superseding { version_id } | Checkpoint::Updating { version_id } => {
             put_text(version_id, VERSION_ID_BYTES_MAX, payload);
         }
     }
@@ -344,7 +347,7 @@ impl<'a> Records<'a> {
                 row: self.row()?,
                 rewritten: Box::new(evidence::decode(self)?),
             }),
-            UPLOAD | RESTACK | SUPERSEDING => {
+            UPLOAD | RESTACK | SUPERSEDING | UPDATING => {
                 let row = self.row()?;
                 let checkpoint = self.checkpoint(tag)?;
                 Ok(Record::Checkpoint { row, checkpoint })
@@ -382,6 +385,9 @@ impl<'a> Records<'a> {
                 }
             }
             SUPERSEDING => Checkpoint::Superseding {
+                version_id: self.text(VERSION_ID_BYTES_MAX)?,
+            },
+            UPDATING => Checkpoint::Updating {
                 version_id: self.text(VERSION_ID_BYTES_MAX)?,
             },
             _ => return Err(Malformed::Unknown(tag)),
@@ -597,12 +603,20 @@ mod tests {
         let superseding = Checkpoint::Superseding {
             version_id: "v".to_owned(),
         };
-        for (row, checkpoint) in [(8, upload), (7, restack), (7, superseding)] {
+        let updating = Checkpoint::Updating {
+            version_id: "v".to_owned(),
+        };
+        for (row, checkpoint) in [(8, upload), (7, restack), (7, superseding), (8, updating)] {
             let record = Record::Checkpoint { row, checkpoint };
             encode(&record, &mut row_before, &mut payload);
         }
         let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
-        let parts = ["50020275700322652201", "510102046e756c6c0176", "52000176"];
+        let parts = [
+            "50020275700322652201",
+            "510102046e756c6c0176",
+            "52000176",
+            "53020176",
+        ];
         assert_eq!(hex, parts.concat());
     }
 

@@ -169,6 +169,7 @@ fn checkpoint() -> impl Strategy<Value = Checkpoint> {
         }),
         versions.prop_map(|versions| Checkpoint::Restack { versions }),
         "[A-Za-z0-9._]{1,32}|null".prop_map(|version_id| Checkpoint::Superseding { version_id }),
+        "[A-Za-z0-9._]{1,32}|null".prop_map(|version_id| Checkpoint::Updating { version_id }),
     ]
 }
 
@@ -483,7 +484,7 @@ fn damage_before_a_good_frame_is_refused_with_its_place() {
 fn a_newer_version_is_named() {
     let header = frame::header(JOB);
     let seed = u32::from_le_bytes(*header.last_chunk().unwrap());
-    for tag in [0x00, 0x05, 0x1f, 0x3f, 0x41, 0x4f, 0x53, 0xff] {
+    for tag in [0x00, 0x05, 0x1f, 0x3f, 0x41, 0x4f, 0x54, 0xff] {
         let bytes = [
             header.clone(),
             frame::frame(seed, 1, &[0x01, 0x05, tag, 0x00]),

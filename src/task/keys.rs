@@ -35,7 +35,7 @@ impl Keys {
     pub(super) fn after<'c>(checkpoints: impl IntoIterator<Item = &'c Checkpoint>) -> Self {
         let begun = checkpoints.into_iter().filter_map(|left| match left {
             Checkpoint::Restack { versions } => Some(versions.clone()),
-            Checkpoint::Upload { .. } | Checkpoint::Superseding { .. } => None,
+            _ => None,
         });
         Self {
             begun: begun.collect(),
@@ -85,7 +85,7 @@ impl Keys {
     ) -> Option<Vec<String>> {
         let of_row = of_row.iter().filter_map(|left| match left {
             Checkpoint::Restack { versions } => Some((versions, true)),
-            Checkpoint::Upload { .. } | Checkpoint::Superseding { .. } => None,
+            _ => None,
         });
         let of_others = self.begun.iter().map(|versions| (versions, false));
         let newest_at = |(versions, is_own): &(&Vec<String>, bool)| {

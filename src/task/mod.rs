@@ -251,6 +251,8 @@ struct Task<'c, 'a> {
     uploads: Uploads,
     /// The version that was current before the copy, where it is to be deleted after it.
     superseding: Option<String>,
+    /// What this run has left word of last, before it sent a rewrite.
+    noted: Option<Checkpoint>,
     /// The method of the last attempt.
     method: Method,
     /// The store has refused UpdateObjectEncryption for this object.
@@ -334,10 +336,10 @@ impl<'c, 'a> Task<'c, 'a> {
         Self {
             ctx,
             entry,
-            started: if start.doubtful {
-                Started::Before
-            } else {
-                Started::Not
+            // Where evidence is kept, nothing is rewritten but what word was left of before.
+            started: match start.doubtful {
+                true if !ctx.settings.evidence || !start.checkpoints.is_empty() => Started::Before,
+                _ => Started::Not,
             },
             proof: usual_proof,
             usual_proof,
@@ -356,8 +358,9 @@ impl<'c, 'a> Task<'c, 'a> {
             attempts: Attempts::default(),
             superseding: start.checkpoints.iter().rev().find_map(|left| match left {
                 Checkpoint::Superseding { version_id } => Some(version_id.clone()),
-                Checkpoint::Upload { .. } | Checkpoint::Restack { .. } => None,
+                _ => None,
             }),
+            noted: None,
             method: Method::Copy,
             update_refused: false,
             given_up: None,
@@ -472,15 +475,19 @@ impl<'c, 'a> Task<'c, 'a> {
                     }
                 }
                 let attempted = self.attempted.take();
-                self.bear_witness(Told::Look, attempted, &written_as(&look.head));
+                self.bear_witness(
+                    Told::Look,
+                    Some(self.method),
+                    attempted,
+                    &written_as(&look.head),
+                );
                 self.delete_superseded(&target, None).await?;
                 return Ok(Some(self.succeeded(look)));
             }
             Plan::Skip(reason @ SkipReason::Filtered) => return Err(Stop::Skip(reason)),
             Plan::Skip(reason) => {
                 if reason == SkipReason::DoneBeforeInterruption && self.ctx.settings.evidence {
-                    let before = Box::pin(self.below(look)).await?;
-                    self.bear_witness(Told::Interruption, before, &written_as(&look.head));
+                    Box::pin(self.bear_witness_of_interrupted(look)).await?;
                 }
                 self.delete_superseded(&target, None).await?;
                 return Err(Stop::Skip(reason));
@@ -532,9 +539,8 @@ impl<'c, 'a> Task<'c, 'a> {
         };
         self.before = before;
         self.attempts_at(&look.head);
-        if plan != Plan::UpdateEncryption {
-            self.note_superseding(look).await?;
-        }
+        self.note_rewriting(look, plan == Plan::UpdateEncryption)
+            .await?;
         let written = match plan {
             Plan::UpdateEncryption => Box::pin(self.update(look, &target)).await?,
             Plan::CopyInPlace { resend } => {
@@ -557,7 +563,7 @@ impl<'c, 'a> Task<'c, 'a> {
             return Ok(None);
         };
         let attempted = self.attempted.take();
-        self.bear_witness(Told::Answer, attempted, &written);
+        self.bear_witness(Told::Answer, Some(self.method), attempted, &written);
         if let Some(before) = self.before.take()
             && !Box::pin(self.verify(&before, &target, &written)).await?
         {

@@ -244,7 +244,7 @@ impl<'a> Task<'_, 'a> {
             {
                 let copy = self.look_at(Some(&pile.copies[before])).await?;
                 let old = Some(State::of(&old.head));
-                self.bear_witness(Told::Look, old, &written_as(&copy.head));
+                self.bear_witness(Told::Look, Some(self.method), old, &written_as(&copy.head));
             }
             pile.ways.pop();
             pile.bytes += bytes;
@@ -282,7 +282,8 @@ impl<'a> Task<'_, 'a> {
                     // The store does not name what it has made: the listing does.
                     return Ok(Ok(None));
                 }
-                self.bear_witness(Told::Answer, Some(State::of(&look.head)), &written);
+                let before = Some(State::of(&look.head));
+                self.bear_witness(Told::Answer, Some(self.method), before, &written);
                 pile.bytes += look.head.size;
                 Top {
                     version_id: written.version_id.unwrap_or(NULL_VERSION.to_owned()),

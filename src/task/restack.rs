@@ -154,6 +154,7 @@ impl<'a> Task<'_, 'a> {
         };
         let target = self.ctx.target.borrow().clone();
         self.bear_witness_of_update(&layers, &target);
+        self.bear_witness_of_updated(&layers, &target);
         if let Some(mut pile) = self.begun(&layers) {
             let progress = self.whereabouts(&mut pile, &target).await?;
             self.bear_witness_of_begun(&pile, &layers);
@@ -215,11 +216,12 @@ impl<'a> Task<'_, 'a> {
             };
             let before = self.whole_before(look).await?;
             self.attempts_at(&look.head);
+            self.note_rewriting(look, true).await?;
             let Some(written) = self.update(look, &target).await? else {
                 return Ok(None);
             };
             let attempted = self.attempted.take();
-            self.bear_witness(Told::Answer, attempted, &written);
+            self.bear_witness(Told::Answer, Some(self.method), attempted, &written);
             done.any = true;
             done.bytes += look.head.size;
             if let Some(before) = &before
@@ -231,7 +233,7 @@ impl<'a> Task<'_, 'a> {
         if pile.ids.is_empty() {
             return Ok(Some(self.nothing_left(*done)?));
         }
-        if pile.ids.len() > 1 || self.deletes_superseded() {
+        if pile.ids.len() > 1 || self.deletes_superseded() || self.ctx.settings.evidence {
             let versions = pile.ids.clone();
             let noted = Checkpoint::Restack { versions };
             self.ctx.note(self.entry.row, noted).await?;
@@ -361,17 +363,6 @@ impl<'a> Task<'_, 'a> {
             }
             match found {
                 Some(length) => {
-                    let is_meant = |old: &Layer<'_>| {
-                        let meant = self.entry.version_id.as_ref();
-                        meant.is_none_or(|id| *id == old.version.version_id)
-                    };
-                    if self.started == Started::Before {
-                        let (copies, old) =
-                            layers[oldest + 1 - 2 * length..=oldest].split_at(length);
-                        for (copy, old) in copies.iter().zip(old).filter(|(_, old)| is_meant(old)) {
-                            self.bear_witness_of_copy(copy, Some(old));
-                        }
-                    }
                     end = oldest + 1 - length;
                     superseded[end..=oldest].fill(true);
                     for layer in &layers[end..=oldest] {

@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::closure::{self, Whole};
 use crate::encryption::Target;
 use crate::event::Operation;
-use crate::object::{ChecksumKind, Checksums};
+use crate::object::{ChecksumKind, Checksums, NULL_VERSION};
 use crate::outcome::{CAME_BACK_WRONG, Failure};
 use crate::s3::{Ask, Version, Written};
 
@@ -39,19 +39,37 @@ impl<'a> Task<'_, 'a> {
             && self.ctx.bucket.versioning == Some(Versioning::Enabled)
     }
 
-    /// Has it remembered which version the copy that is about to be made will supersede.
-    pub(super) async fn note_superseding(&mut self, look: &Look<'a>) -> Result<(), Stop> {
-        if !self.deletes_superseded() || self.superseding == look.head.version_id {
+    /// Has it remembered which version is about to be rewritten: superseded by a copy, or updated where it is. Where evidence is kept,
+    /// what was rewritten before an interruption is told by that from what nobody has touched.
+    pub(super) async fn note_rewriting(
+        &mut self,
+        look: &Look<'a>,
+        updates: bool,
+    ) -> Result<(), Stop> {
+        let found = look.head.version_id.clone();
+        let deletes = self.deletes_superseded() && !updates && found.is_some();
+        if !deletes && !self.ctx.settings.evidence {
             return Ok(());
         }
-        let Some(version_id) = look.head.version_id.clone() else {
+        let version_id = found.unwrap_or_else(|| NULL_VERSION.to_owned());
+        if deletes && self.superseding.as_ref() == Some(&version_id) {
             return Ok(());
+        }
+        let noted = match updates {
+            true => Checkpoint::Updating {
+                version_id: version_id.clone(),
+            },
+            false => Checkpoint::Superseding {
+                version_id: version_id.clone(),
+            },
         };
-        let noted = Checkpoint::Superseding {
-            version_id: version_id.clone(),
-        };
-        self.ctx.note(self.entry.row, noted).await?;
-        self.superseding = Some(version_id);
+        if self.noted.as_ref() != Some(&noted) && !self.checkpoints.contains(&noted) {
+            self.ctx.note(self.entry.row, noted.clone()).await?;
+            self.noted = Some(noted);
+        }
+        if deletes {
+            self.superseding = Some(version_id);
+        }
         Ok(())
     }
 

@@ -9,7 +9,8 @@ use crate::bucket::Versioning;
 use crate::checkpoint::Checkpoint;
 use crate::encryption::Target;
 use crate::evidence::{Rewritten, State, Told, first_of};
-use crate::object::ObjectHead;
+use crate::object::{NULL_VERSION, ObjectHead};
+use crate::outcome::Method;
 use crate::s3::Written;
 
 /// Rewrites that were seen and not taken yet: a few for each task in flight, for whoever runs the tasks takes them in every turn.
@@ -60,6 +61,27 @@ impl<'a> Task<'_, 'a> {
         }
     }
 
+    /// Bears witness of what an earlier run has rewritten, by the word that it left before: of a version that it was about to update, or of
+    /// a copy, and of what lies right below it if that is the version that was to be superseded.
+    pub(super) async fn bear_witness_of_interrupted(&self, look: &Look<'a>) -> Result<(), Stop> {
+        let found = look.head.version_id.as_deref().unwrap_or(NULL_VERSION);
+        let is_updated = |left: &Checkpoint| matches!(left, Checkpoint::Updating { version_id } if version_id == found);
+        let written = written_as(&look.head);
+        if self.checkpoints.iter().any(is_updated) {
+            self.bear_witness(Told::Interruption, Some(Method::Update), None, &written);
+            return Ok(());
+        }
+        let below = self.below(look).await?;
+        let is_superseded = |below: &State| {
+            self.checkpoints.iter().any(|left| {
+                matches!(left, Checkpoint::Superseding { version_id } if below.version_id.as_ref() == Some(version_id))
+            })
+        };
+        let before = below.filter(is_superseded);
+        self.bear_witness(Told::Interruption, None, before, &written);
+        Ok(())
+    }
+
     /// Bears witness of the copies of a stack that an earlier run has begun, where it left no evidence of them.
     pub(super) fn bear_witness_of_begun(&self, pile: &Pile<'_, 'a>, layers: &[Layer<'a>]) {
         for (copy, old) in pile.copies.iter().zip(&pile.old) {
@@ -75,30 +97,39 @@ impl<'a> Task<'_, 'a> {
         if let Some(copy) = &copy.look {
             let old = old.and_then(|old| old.look.as_ref());
             let before = old.map(|old| State::of(&old.head));
-            self.bear_witness(Told::Interruption, before, &written_as(&copy.head));
+            let written = written_as(&copy.head);
+            self.bear_witness(Told::Interruption, Some(Method::Restack), before, &written);
         }
     }
 
-    /// Bears witness of versions that an earlier run has rewritten, most likely, of a key that needs nothing any more: as many as it has
-    /// left word of, or all that are under the target where the row means all. Nobody knows what they were.
+    /// Bears witness of the versions of a key that an earlier run has updated where they are, by the word that it left before.
+    pub(super) fn bear_witness_of_updated(&self, layers: &[Layer<'a>], target: &Target) {
+        for look in layers.iter().filter_map(|layer| layer.look.as_ref()) {
+            let is_it = |left: &Checkpoint| matches!(left, Checkpoint::Updating { version_id } if look.head.version_id.as_ref() == Some(version_id));
+            if target.is_satisfied_by(&look.head.encryption) && self.checkpoints.iter().any(is_it) {
+                let written = written_as(&look.head);
+                self.bear_witness(Told::Interruption, Some(Method::Update), None, &written);
+            }
+        }
+    }
+
+    /// Bears witness of the copies that an earlier run has made of a key's versions, by the word that it left before, where the key needs
+    /// nothing any more and those versions are gone. Nobody knows what they were.
     pub(super) fn bear_witness_of_found(&self, layers: &[Layer<'a>], target: &Target) {
         let begun = self.checkpoints.iter().rev().find_map(|left| match left {
             Checkpoint::Restack { versions } => Some(versions.as_slice()),
-            Checkpoint::Upload { .. } | Checkpoint::Superseding { .. } => None,
+            _ => None,
         });
-        let (old, most) = match (begun, &self.entry.version_id) {
-            (Some(versions), _) => (versions, versions.len()),
-            (None, None) => (&[][..], layers.len()),
-            (None, Some(_)) => return,
-        };
+        let Some(old) = begun else { return };
         let looks = layers.iter().filter_map(|layer| {
             let look = layer.look.as_ref()?;
             let is_rewritten = target.is_satisfied_by(&look.head.encryption)
                 && !old.contains(&layer.version.version_id);
             is_rewritten.then_some(look)
         });
-        for look in looks.take(most) {
-            self.bear_witness(Told::Interruption, None, &written_as(&look.head));
+        for look in looks.take(old.len()) {
+            let written = written_as(&look.head);
+            self.bear_witness(Told::Interruption, Some(Method::Restack), None, &written);
         }
     }
 
@@ -110,19 +141,30 @@ impl<'a> Task<'_, 'a> {
         let mut looks = layers.iter().filter_map(|layer| layer.look.as_ref());
         let found = looks.find(|look| look.head.version_id == attempted.version_id);
         if let Some(found) = found.filter(|look| target.is_satisfied_by(&look.head.encryption)) {
-            self.bear_witness(Told::Look, Some(attempted), &written_as(&found.head));
+            self.bear_witness(
+                Told::Look,
+                Some(Method::Update),
+                Some(attempted),
+                &written_as(&found.head),
+            );
         }
     }
 
     /// Notes a rewrite that is known to have happened.
-    pub(super) fn bear_witness(&self, told: Told, before: Option<State>, written: &Written) {
+    pub(super) fn bear_witness(
+        &self,
+        told: Told,
+        method: Option<Method>,
+        before: Option<State>,
+        written: &Written,
+    ) {
         if !self.ctx.settings.evidence {
             return;
         }
         let size = before.as_ref().and_then(|before| before.size);
         let rewritten = Rewritten {
             key: self.entry.key.clone(),
-            method: (told != Told::Interruption).then_some(self.method),
+            method,
             told,
             at_ms: now_ms(),
             after: State {

@@ -675,3 +675,37 @@ async fn no_rewrite_has_two_lines_however_often_it_was_killed() {
         assert_eq!(left, expected, "{args}");
     }
 }
+
+/// What was under the target all along, and was perhaps looked at when the run was killed, is not said to be rewritten, nor undone.
+#[tokio::test]
+async fn what_nobody_has_written_has_no_line() {
+    let setup = Versioned::with_objects(60).await;
+    let under = Under::Kms(setup.arn.clone());
+    for key in &setup.keys {
+        objects::put(&setup.store.client, key, key.as_bytes(), &under).await;
+    }
+    let before = setup.listed().await;
+    let job = setup.job().args("--evidence evidence --method copy");
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        let looked = setup.store.s3.requests().values().sum::<u64>();
+        let mut child = job
+            .command()
+            .args(["--request-rate", "60"])
+            .spawn()
+            .expect("it starts");
+        let begun = Instant::now();
+        while setup.store.s3.requests().values().sum::<u64>() < looked + 20 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it looks");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        send(&child, signal);
+        child.wait().expect("dead");
+    }
+    let told = job.run().expect(0).summary();
+    assert_eq!(told["skips"]["already-encrypted"], 60, "{told}");
+    assert_eq!(setup.listed().await, before);
+    assert_eq!(index(&job)["rewrites"], 0);
+    job.write("customer.key", KEY.base64());
+    undo(&job, &setup.store.s3.endpoint_url(), "").expect(0);
+    assert_eq!(setup.listed().await, before);
+}

@@ -45,7 +45,7 @@ impl Uploads {
                     etag: etag.clone(),
                     sent: *sent,
                 }),
-                Checkpoint::Restack { .. } | Checkpoint::Superseding { .. } => None,
+                _ => None,
             });
         Self(uploads.collect())
     }
