@@ -229,6 +229,11 @@ impl VerifyArgs {
                 return Err(Error::usage(format!("{flag} goes with {other}")));
             }
         }
+        if self.read > 0.0 && target.is_none() && self.retire_key.is_empty() {
+            return Err(Error::usage(
+                "--read goes with --to or --retire-key: without them no object is looked at",
+            ));
+        }
         let reading = self.reading.with(FilterArgs::default())?;
         let scrutiny = match (self.manifest, self.evidence, self.bucket) {
             (Some(manifest), ..) => Scrutiny::Manifest(manifest, Box::new(reading)),
