@@ -83,12 +83,6 @@ fn changed(message: String) -> Stop {
 /// # Errors
 /// There is none that could be written back.
 fn superseded(rewritten: &Rewritten) -> Result<(&State, &str), Failure> {
-    let before = rewritten.before.as_ref().ok_or_else(|| {
-        refused(
-            "BeforeUnknown",
-            "an interruption has taken along what was there before the rewrite",
-        )
-    })?;
     match rewritten.method {
         Some(Method::Update) => {
             return Err(refused(
@@ -104,6 +98,12 @@ fn superseded(rewritten: &Rewritten) -> Result<(&State, &str), Failure> {
         }
         Some(Method::Copy | Method::MultipartCopy) | None => {}
     }
+    let before = rewritten.before.as_ref().ok_or_else(|| {
+        refused(
+            "BeforeUnknown",
+            "an interruption has taken along what was there before the rewrite",
+        )
+    })?;
     let id = before.version_id.as_deref();
     let is_superseded = id != rewritten.after.version_id.as_deref();
     match id.filter(|_| is_superseded && rewritten.after.version_id.is_some()) {
