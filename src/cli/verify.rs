@@ -52,14 +52,9 @@ pub struct VerifyArgs {
     /// Only keys that begin so; with --bucket.
     #[arg(long, env = "RESEAL_PREFIX", value_name = "PREFIX")]
     pub prefix: Option<String>,
-    /// Which versions of the bucket are looked at.
-    #[arg(
-        long,
-        env = "RESEAL_VERSIONS_LISTED",
-        default_value = "all",
-        value_name = "WHICH"
-    )]
-    pub versions_listed: VersionsListed,
+    /// Which versions of the bucket are looked at, with --bucket [default: all].
+    #[arg(long, env = "RESEAL_VERSIONS_LISTED", value_name = "WHICH")]
+    pub versions_listed: Option<VersionsListed>,
     /// The encryption that the objects shall be under.
     #[arg(long, env = "RESEAL_TO", value_name = "MODE")]
     pub to: Option<ToMode>,
@@ -213,6 +208,12 @@ impl VerifyArgs {
                 "--bucket",
             ),
             (
+                self.versions_listed.is_some(),
+                "--versions-listed",
+                self.bucket.is_some(),
+                "--bucket",
+            ),
+            (
                 self.evidence_sha256.is_some(),
                 "--evidence-sha256",
                 self.evidence.is_some(),
@@ -249,7 +250,7 @@ impl VerifyArgs {
             (None, None, bucket) => Scrutiny::Bucket {
                 name: bucket.unwrap_or_default(),
                 prefix: self.prefix.unwrap_or_default(),
-                all_versions: self.versions_listed == VersionsListed::All,
+                all_versions: self.versions_listed != Some(VersionsListed::Current),
             },
         };
         Ok(VerifyConfig {

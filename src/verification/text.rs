@@ -52,7 +52,13 @@ impl Verification {
 impl fmt::Display for Verification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let clean = |text: &str| human::sanitize(text, NAME_CHARS_MAX);
-        let verdict = if self.holds { "holds" } else { "does not hold" };
+        let is_refuted =
+            self.failed > 0 || self.keys.iter().any(|key| key.may_be_retired == Answer::No);
+        let verdict = match self.holds {
+            true => "holds",
+            false if is_refuted => "does not hold",
+            false => "not known: nothing speaks against it, and not all was seen",
+        };
         writeln!(f, "verdict       {verdict}")?;
         if let Some(evidence) = &self.evidence {
             writeln!(
