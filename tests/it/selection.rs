@@ -239,10 +239,8 @@ async fn what_the_row_tells_is_no_row_and_what_a_look_tells_is_skipped() {
     // A CSV tells keys alone: the rest is looked at.
     assert_eq!(left_out(&run), json!({"exclude": 2}));
     assert_eq!((run.count("total"), run.count("succeeded")), (3, 1));
-    assert_eq!(
-        run.summary()["skips"],
-        json!({"already-encrypted": 1, "filtered": 1})
-    );
+    // The second row of the same object, too: it is under another key then.
+    assert_eq!(run.summary()["skips"], json!({"filtered": 2}));
     let manifest = &run.summary()["manifest"];
     assert_eq!(
         (&manifest["duplicates"], &manifest["rows"]),
