@@ -1,7 +1,7 @@
 //! What a task has the journal remember before it goes on: more than "it was started", less than an outcome.
 //!
-//! A rewrite of one request needs none of these: the look after a crash tells everything. What takes several requests leaves
-//! something behind that only its maker knows.
+//! A rewrite of one request needs none of these: the look after a crash tells what to do. What takes several requests leaves something
+//! behind that only its maker knows; and evidence wants to know who has rewritten what is found rewritten.
 
 use serde::{Deserialize, Serialize};
 
